@@ -131,7 +131,7 @@ def test_workers_outlive_everything_that_may_lie_on_a_queue_of_a_redis(
         wait_until(lambda: not any(map(client.llen, queues)), seconds=60)
     assert stack.run("@demo/echo", {"after": "all of it"}, seconds=30)["status"] == "completed"
     assert _running(stack)["worker-1"] is None
-    assert _logged(stack, "worker-1", action="drop")
+    wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=30, every=0.1)
 
 
 def test_what_is_no_message_among_the_unacknowledged_is_forgotten(server: RedisServer) -> None:
@@ -218,7 +218,7 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             assert stack.until(waiting, seconds=60)["status"] == "completed"
             _publish_garbage(broker.url)
             assert stack.run("@demo/echo", {"after": "all of it"})["status"] == "completed"
-            assert _logged(stack, "worker-1", action="drop")
+            wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=30, every=0.1)
             assert set(_running(stack).values()) == {None}
             first = stack.submit("@demo/sleeper", {"seconds": 60})
             stack.until(first, "running")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
+from tests import databases
 
 pytestmark = pytest.mark.anyio
 
@@ -101,4 +105,33 @@ async def test_what_is_asked_with_the_next_shares_its_transaction_and_is_done_wi
         assert await writer.call(second, 2) == await companion.future
     assert await asyncio.wait_for(writer.ask_with_next(first, 3).future, 10)
     await asyncio.to_thread(writer.close)
+    db.close()
+
+
+async def test_on_sqlite_its_transactions_have_a_connection_of_their_own(tmp_path: Path) -> None:
+    db = databases.opened(f"sqlite:///{tmp_path / 'runyard.db'}")
+    writer = GroupCommit(Store(db))
+
+    def connection(tx: Tx, commands: Sequence[str]) -> list[sqlite3.Connection]:
+        driver: Any = tx.conn.connection.driver_connection
+        if commands == ["close"]:
+            driver.close()
+        if commands == ["fail"]:
+            raise ValueError("failed")
+        return [driver]
+
+    own = await writer.call(connection, "")
+    with db.read() as reader, db.begin() as other:
+        assert own not in {reader.connection.driver_connection, other.connection.driver_connection}
+    assert await writer.call(connection, "") is own
+    with pytest.raises(DBAPIError):  # its COMMIT fails
+        await writer.call(connection, "close")
+    replaced = await writer.call(connection, "")
+    assert replaced is not own
+    with pytest.raises(ValueError, match="failed"):
+        await writer.call(connection, "fail")
+    await writer.call(connection, "")
+    assert db.engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+    await asyncio.to_thread(writer.close)
+    assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     db.close()

@@ -69,6 +69,7 @@ class GroupCommit:
         self._max = max_batch
         self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._companions: list[_Job] = []  # go with what is asked next
+        self._own = store.db.own_connection()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -122,6 +123,13 @@ class GroupCommit:
         self._thread.join(30)
 
     def _run(self) -> None:
+        try:
+            self._run_until_closed()
+        finally:
+            if self._own is not None:
+                self._own.close()
+
+    def _run_until_closed(self) -> None:
         while True:
             jobs, more = self._gather()
             try:
@@ -186,7 +194,7 @@ class GroupCommit:
             kinds.setdefault(batch, []).append(index)
         answers: list[Any] = [None] * len(jobs)
         wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
-        with self._store.begin(wanted) as tx:
+        with self._store.begin(wanted, self._own) as tx:
             tx.retried = True
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, case, select
 from sqlalchemy.exc import DBAPIError
 
 from runyard_common.clock import KnownClock, TransactionClock
-from runyard_common.database.engine import LATER, Database, Durability
+from runyard_common.database.engine import LATER, Database, Durability, OwnConnection
 from runyard_common.database.outages import sqlstate
 from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
@@ -148,10 +148,12 @@ class Store:
         self.caps = caps or Caps()
 
     @contextmanager
-    def begin(self, durability: Durability = Durability.DISK) -> Iterator[Tx]:
-        """A write transaction."""
+    def begin(
+        self, durability: Durability = Durability.DISK, own: OwnConnection | None = None
+    ) -> Iterator[Tx]:
+        """A write transaction, on the caller's `own` connection where it has one."""
         try:
-            with self.db.begin(durability) as conn:
+            with self.db.begin(durability, own) as conn:
                 clock = self.db.clock_of(conn)
                 tx = Tx(self.db, conn, clock, caps=self.caps)
                 yield tx

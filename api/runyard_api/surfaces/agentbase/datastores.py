@@ -23,8 +23,9 @@ from runyard_common.webhooks.rules.payloads import when
 
 routes = AgentbaseRoutes()
 
-#: How long a call waits for its document, in seconds; what takes longer is still processing.
-_PATIENCE: Final = 10.0
+#: How long a call waits for its document, in seconds; what takes longer is still processing. Clients wait a minute
+#: for an answer, and no call reports later what became of the document.
+_PATIENCE: Final = 45.0
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file", "datastore_id"],

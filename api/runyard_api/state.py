@@ -267,7 +267,7 @@ def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
     for command in commands:
         answers.append(_in_savepoint(tx, command))
         # SQLite has one writer, which waits for no other.
-        tx.only_reads_tasks = tx.locks_tasks and tx.db.is_postgres
+        tx.may_not_lock_tasks = tx.locks_tasks and tx.db.is_postgres
     return answers
 
 

@@ -24,6 +24,8 @@ from tests.fakes.model_server import calls, reply
 pytestmark = pytest.mark.anyio
 _CLOCK = ("clock_timestamp",)
 _EXISTS = re.compile(r"EXISTS \(SELECT \*\s+FROM endpoints.*?\)", re.DOTALL)
+#: An insert under the condition that it inserts something.
+_IS_NEW = re.compile(r"^WITH made AS\s*\((INSERT .*?)\bRETURNING\b.*", re.DOTALL)
 _STATEMENT = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s+(?:.*?\bFROM\s+)?(\w+)", re.DOTALL)
 
 
@@ -66,11 +68,12 @@ def commits(declared: Declared) -> Iterator[list[Commit]]:
     inner = store.after_commit
 
     def note_statement(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("BEGIN"):
-            statements[threading.get_ident()].clear()
-        match = _STATEMENT.search(_EXISTS.sub("", statement))
+        match = _STATEMENT.search(_EXISTS.sub("", _IS_NEW.sub(r"\1", statement)))
         if match and match[2] not in _CLOCK:
             statements[threading.get_ident()].append(f"{match[1].split()[0]} {match[2]}")
+
+    def note_begin(_conn: Any) -> None:
+        statements[threading.get_ident()].clear()
 
     def note_commit(tx: Tx) -> None:
         mine = list(statements[threading.get_ident()])
@@ -81,11 +84,13 @@ def commits(declared: Declared) -> Iterator[list[Commit]]:
         if inner is not None:
             inner(tx)
 
+    event.listen(Engine, "begin", note_begin)
     event.listen(Engine, "before_cursor_execute", note_statement)
     store.after_commit = note_commit
     yield found
     store.after_commit = inner
     event.remove(Engine, "before_cursor_execute", note_statement)
+    event.remove(Engine, "begin", note_begin)
 
 
 def _commit(declared: Declared, tx: Tx, statements: list[str]) -> Commit:

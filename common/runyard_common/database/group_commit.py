@@ -196,6 +196,9 @@ class GroupCommit:
         wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
         with self._store.begin(wanted, self._own) as tx:
             tx.retried = True
+            tx.upcoming = frozenset(
+                command.task_id for batch, command, _ in jobs if getattr(batch, "locks_tasks", False)
+            )
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
@@ -262,6 +265,15 @@ def last_in_transaction(batch: B) -> B:
     In a shared transaction it comes after those that wait for the rows of their commands: holding its own meanwhile,
     it could keep up a transaction that they wait for."""
     batch.comes_last = True  # type: ignore[attr-defined]
+    return batch
+
+
+def locks_tasks(batch: B) -> B:
+    """Mark a batch function that locks the tasks of its commands, their `task_id`.
+
+    Those of all commands of a transaction are locked together, in one order: two processes whose transactions have
+    several kinds of commands could else each wait for what the other has locked."""
+    batch.locks_tasks = True  # type: ignore[attr-defined]
     return batch
 
 

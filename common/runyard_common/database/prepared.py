@@ -33,7 +33,7 @@ class PreparedStatement:
     def __init__(self, make: Callable[[bool], Any]) -> None:
         """`make` gives the statement of SQLAlchemy, for PostgreSQL if its argument is true. Its parameters are named;
         an INSERT names its columns in `values`. None of them may expand: see `columns.any_of`."""
-        self._make = make
+        self.make = make
         self._forms: dict[str, Form] = {}
 
     def all(self, conn: Connection, values: Values = _NONE) -> list[Any]:
@@ -70,7 +70,7 @@ class PreparedStatement:
         dialect = conn.dialect
         form = self._forms.get(dialect.name)
         if form is None:
-            form = self._forms[dialect.name] = Form(self._make(dialect.name == "postgresql"), dialect)
+            form = self._forms[dialect.name] = Form(self.make(dialect.name == "postgresql"), dialect)
         for listener in conn.dispatch.before_cursor_execute:
             listener(conn, None, form.text, (), None, False)
         return form

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +17,8 @@ from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.identity.rules.caps import Caps
 from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.head_memory import HeadMemory
+from runyard_common.runs.rules.tasks import Head
 from runyard_common.values.logged_event import LoggedEvent
 
 
@@ -47,9 +49,9 @@ class CommittedEvent:
 class Condition:
     """A condition of `Tx.require` that is put together once."""
 
-    def __init__(self, holds: ColumnElement[bool]) -> None:
-        self.plain = PreparedStatement(lambda postgres: select(holds.label("holds")))
-        self.or_error = PreparedStatement(lambda postgres: select(_or_error(holds)))
+    def __init__(self, holds: Callable[[], ColumnElement[bool]]) -> None:
+        self.plain = PreparedStatement(lambda postgres: select(holds().label("holds")))
+        self.or_error = PreparedStatement(lambda postgres: select(_or_error(holds())))
 
 
 def _or_error(holds: ColumnElement[bool]) -> ColumnElement[Any]:
@@ -75,9 +77,13 @@ class Tx:
     retried: bool = False  # who began it begins again where a requirement fails
     outdated: list[Callable[[], object]] = field(default_factory=list)  # what to do where a requirement fails
     locks_tasks: bool = False  # it has locked some
-    only_reads_tasks: bool = (
+    may_not_lock_tasks: bool = (
         False  # a command before has locked some: one that would lock more gets `NeedsOwnTransaction`
     )
+    upcoming: frozenset[str] = frozenset()  # tasks of all its commands: locked together, in one order
+    locked: dict[str, Head] = field(default_factory=dict)  # those of `upcoming`, as they are now
+    unsure: set[str] = field(default_factory=set)  # tasks that it wrote to, and whose heads it does not know
+    memory: HeadMemory = field(default_factory=HeadMemory)
 
     @property
     def now(self) -> float:
@@ -87,6 +93,12 @@ class Tx:
     @now.setter
     def now(self, moment: float) -> None:
         self.clock = KnownClock(moment)
+
+    def remembered(self, task_ids: Iterable[str]) -> dict[str, Head] | None:
+        """What this process remembers of these tasks, to write by and to have it checked by the database (`require`);
+        None where it does not, or where each answer is waited for anyway."""
+        waits = not self.retried or not self.db.is_postgres or self.conn.in_nested_transaction()
+        return None if waits else self.memory.heads(task_ids)
 
     def require(
         self,
@@ -146,6 +158,7 @@ class Store:
         self.db = db
         self.after_commit = after_commit
         self.caps = caps or Caps()
+        self.memory = HeadMemory()
 
     @contextmanager
     def begin(
@@ -155,7 +168,7 @@ class Store:
         try:
             with self.db.begin(durability, own) as conn:
                 clock = self.db.clock_of(conn)
-                tx = Tx(self.db, conn, clock, caps=self.caps)
+                tx = Tx(self.db, conn, clock, caps=self.caps, memory=self.memory)
                 yield tx
         except (Outdated, DBAPIError) as error:
             if isinstance(error, DBAPIError) and not (sqlstate(error) == _DIVISION_BY_ZERO and tx.outdated):
@@ -164,6 +177,9 @@ class Store:
                 otherwise()
             raise Outdated from error
         clock.ended()
+        if self.db.is_postgres:
+            self.memory.keep(tx.locked.values())
+            self.memory.forget(tx.unsure)
         if self.after_commit is not None:
             self.after_commit(tx)
 

@@ -13,6 +13,7 @@ from runyard_common.database import rows
 from runyard_common.database.engine import LATER
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries import transitions
 from runyard_common.runs.queries.transitions import COLUMNS, head
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, Head
@@ -101,10 +102,13 @@ class Totals:
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> tuple[dict[str, Head], dict[str, Totals]]:
     """Lock these tasks as `transitions.lock` does; their heads and totals."""
-    found = tx.conn.execute(_LOCKED, {"ids": sorted(set(task_ids))}).all()
-    return {row.id: head(row) for row in found}, {
-        row.id: Totals(row.usage or {}, row.cost_micros) for row in found
-    }
+    ids = set(task_ids)
+    if tx.upcoming - ids:
+        transitions.lock(tx, ids)  # in one order with those of the transaction's other commands
+    found = tx.conn.execute(_LOCKED, {"ids": sorted(ids)}).all()
+    heads = {row.id: head(row) for row in found}
+    transitions.note_locked(tx, heads)
+    return heads, {row.id: Totals(row.usage or {}, row.cost_micros) for row in found}
 
 
 def count(tx: Tx, turns: Sequence[Counted], totals: dict[str, Totals]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.events import Numbered
@@ -60,7 +61,13 @@ class EndTurn:
     turn: ModelTurn
     lines: tuple[Line, ...] = ()
 
+    @property
+    def task_id(self) -> str:
+        """The run's."""
+        return self.entry.task_id
 
+
+@locks_tasks
 def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | RunyardError]:
     """Answer each command; `StaleFence` for an attempt that is over."""
     heads = _write_first(tx, [c for c in commands if c.results or c.opening is not None])
@@ -69,6 +76,7 @@ def start_turn(tx: Tx, commands: Sequence[StartTurn]) -> list[TurnStart | Runyar
     return [_start(tx, c, found.get(c.task_id), heads) for c in commands]
 
 
+@locks_tasks
 def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
     """Write each turn with its events, usage and lines; `StaleFence` for an attempt that is over."""
     heads, totals = usage.lock(tx, (c.entry.task_id for c in commands))

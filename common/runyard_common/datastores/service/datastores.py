@@ -14,6 +14,7 @@ from runyard_common.agents.rules.manifests import Manifest
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules.documents import SEALED
 from runyard_common.credentials.rules.sealing import Sealer
+from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.datastores import queries as datastores
@@ -176,6 +177,7 @@ class Indexed:
     error: str | None = None
 
 
+@locks_tasks
 def store_passages(tx: Tx, commands: Sequence[Indexed]) -> list[int | RunyardError]:
     """Make each document searchable; how many passages it has. `StaleFence` for an attempt that is over,
     `NotFound` document_not_found for a document that was removed meanwhile."""

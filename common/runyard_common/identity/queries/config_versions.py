@@ -104,10 +104,10 @@ def _unchanged(orgs: int, payers: int) -> Condition:
     found = total.where(or_(ConfigVersion.scope == _EVERY, *named)).scalar_subquery()
     same = found == bindparam("total", type_=BigInteger)
     if not payers:
-        return Condition(same)
+        return Condition(lambda: same)
     payer = or_(*(Organisation.id == bindparam(f"payer_{place}") for place in range(payers)))
     broke = select(Organisation.id).where(payer, Organisation.balance_micros <= 0)
-    return Condition(and_(same, ~broke.exists()))
+    return Condition(lambda: and_(same, ~broke.exists()))
 
 
 def known(db: Database, org_id: str, load: Callable[[OrgScope], R]) -> Known[R]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -25,7 +26,7 @@ from sqlalchemy import (
 from runyard_common.database import pages, rows
 from runyard_common.database.pages import byte_length
 from runyard_common.database.prepared import PreparedStatement
-from runyard_common.database.transaction import Tx
+from runyard_common.database.transaction import Condition, Tx
 from runyard_common.runs.rules.journal import JournalEntry, Unread
 from runyard_common.tables import query as tables
 
@@ -51,6 +52,12 @@ def _INSERT(postgres: bool) -> Any:  # noqa: N802
     return made.on_conflict_do_nothing().returning(_T.task_id, _T.key)
 
 
+@Condition
+def _IS_NEW() -> Any:  # noqa: N802
+    made = _INSERT.make(True).cte("made")
+    return select(func.count()).select_from(made).scalar_subquery() == 1
+
+
 def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
     """Insert entries, begun or ended now; the (task id, key) of those that were not on record.
 
@@ -59,6 +66,13 @@ def insert_new(tx: Tx, entries: Sequence[JournalEntry]) -> set[tuple[str, str]]:
     """
     if not entries:
         return set()
+    task_ids = {one.task_id for one in entries}
+    if (
+        tx.remembered(task_ids) is not None
+    ):  # they are new, unless an answer was lost: then the next try looks
+        for one in entries:
+            tx.require(_IS_NEW, partial(tx.memory.forget, task_ids), _row(tx, one))
+        return {(one.task_id, one.key) for one in entries}
     made = {(row.task_id, row.key) for row in _INSERT.each(tx.conn, *(_row(tx, one) for one in entries))}
     left = [one for one in entries if (one.task_id, one.key) not in made]
     if left:

@@ -93,10 +93,12 @@ def _look(agents: int | None) -> Select[Any]:
     return select(*lane.c, left.c.left, *found.c).select_from(joined)
 
 
-def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = None) -> list[Task]:
-    """The next tasks of each of these lanes, as many as it has turns at least, locked; those another worker is claiming
-    are skipped. Large inputs are left out: see `with_input`. `having` are the Python agents (name@version) that can be
-    run; None: all."""
+def claimable(
+    tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = None
+) -> list[tuple[Task, bool]]:
+    """The next tasks of each of these lanes, as many as it has turns at least, locked, and whether their organisations
+    may have endpoints. Those another worker is claiming are skipped. Large inputs are left out: see `with_input`.
+    `having` are the Python agents (name@version) that can be run; None: all."""
     if not turns:
         return []
     asked_lanes, counts = list(turns), list(turns.values())
@@ -106,7 +108,8 @@ def claimable(tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = N
         asked = {"lanes": dump(asked_lanes), "most": max(counts)}
     asked |= _having(having)
     statement = _claimable(None if having is None else len(having))
-    return [tasks.task(row) for row in statement.all(tx.conn, asked)]
+    found = statement.all(tx.conn, asked)
+    return [(tasks.task(row, tasks.CLAIMED_NAMES), getattr(row, "listened", True)) for row in found]
 
 
 @functools.cache
@@ -118,7 +121,7 @@ def _locked(agents: int | None) -> Select[Any]:
     """PostgreSQL: a look into the index for each lane. `agents`: only for so many."""
     asked = func.unnest(bindparam("lanes", type_=ARRAY(Text)), bindparam("counts", type_=ARRAY(Integer)))
     turn = asked.table_valued("lane", "count", with_ordinality="place", name="turn").render_derived()
-    mine = _next(_T, tasks.CLAIMED, turn.c.lane, agents).limit(turn.c.count)
+    mine = _next(_T, [*tasks.CLAIMED, LISTENED], turn.c.lane, agents).limit(turn.c.count)
     found = mine.with_for_update(skip_locked=True).lateral("found")
     return select(*found.c).select_from(turn.join(found, true())).order_by(turn.c.place)
 

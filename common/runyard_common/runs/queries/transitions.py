@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from runyard_common.database.engine import LATER
 from runyard_common.database.prepared import ByKeys, PreparedStatement
 from runyard_common.database.transaction import CommittedEvent, NeedsOwnTransaction, Tx
 from runyard_common.human_tasks import queries as questions
-from runyard_common.runs.queries import event_log, open_calls
+from runyard_common.runs.queries import as_remembered, event_log, open_calls
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
@@ -72,13 +72,46 @@ _EXTRA_ON_CLAIM = ("attempt", "claim_token", "lease_owner")
 
 
 def lock(tx: Tx, task_ids: Iterable[str]) -> dict[str, Head]:
-    """Lock these tasks in id order (so that two batches cannot deadlock) and read their heads. Raises
-    `NeedsOwnTransaction`."""
-    if tx.only_reads_tasks:
+    """Lock these tasks in id order (so that two batches cannot deadlock); their heads. Raises `NeedsOwnTransaction`.
+
+    In a group commit the tasks of all its commands are locked at once. Those that this process remembers are not read:
+    the database checks that they are as remembered, and the transaction is `Outdated` where one is not.
+    """
+    if tx.may_not_lock_tasks:
         raise NeedsOwnTransaction
     tx.locks_tasks = True
     ids = sorted(set(task_ids))
+    if not tx.upcoming or tx.conn.in_nested_transaction():
+        return _read(tx, ids)
+    if missing := sorted(tx.upcoming.union(ids) - tx.locked.keys()):
+        known = tx.remembered(missing)
+        if known is None:
+            known = _read(tx, missing)
+        else:
+            as_remembered.require(tx, list(known.values()))
+        tx.locked |= known
+    return {id_: tx.locked[id_] for id_ in ids if id_ in tx.locked}
+
+
+def _read(tx: Tx, ids: Sequence[str]) -> dict[str, Head]:
     return {row.id: head(row) for row in _LOCK.all(tx.conn, ids)}
+
+
+def note_locked(tx: Tx, heads: Mapping[str, Head]) -> None:
+    """These tasks were locked by another statement, and are as it read them."""
+    if tx.upcoming and not tx.conn.in_nested_transaction():
+        tx.locked |= {id_: h for id_, h in heads.items() if id_ not in tx.locked}
+
+
+def _note(tx: Tx, heads: Iterable[Head]) -> None:
+    """What the transaction has made of tasks."""
+    certain = not tx.conn.in_nested_transaction()  # else it may be taken back
+    for one in heads:
+        if certain and one.id in tx.locked:
+            tx.locked[one.id] = one
+        else:
+            tx.locked.pop(one.id, None)
+            tx.unsure.add(one.id)
 
 
 def head(row: Any, listened: bool | None = None) -> Head:
@@ -185,6 +218,7 @@ def log(tx: Tx, entries: Sequence[tuple[Head, str, dict[str, Any]]]) -> None:
         for head, type_, data in entries
     ]
     event_log.write(tx, committed)
+    _note(tx, (head for head, _, _ in entries))
 
 
 def _follow(tx: Tx, applied: list[_Applied]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
@@ -43,6 +44,7 @@ class Finish:
     title: str | None = None
 
 
+@locks_tasks
 def finish(tx: Tx, commands: Sequence[Finish]) -> Answers:
     """running → completed."""
     changes = [
@@ -71,6 +73,7 @@ class Fail:
     lines: tuple[Line, ...] = ()
 
 
+@locks_tasks
 def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     """running → queued (retry) or failed. A failed run's unfinished children are stopped."""
     known = tasks.light(tx.conn, [c.task_id for c in commands])
@@ -131,6 +134,7 @@ class Suspend:
     lines: tuple[Line, ...] = ()
 
 
+@locks_tasks
 def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
     """running → awaiting_review when a review is among what is asked, else waiting_for_input."""
     ids = [[uuid7() for _ in c.asked] for c in commands]
@@ -174,6 +178,7 @@ class Wait:
     child_id: str
 
 
+@locks_tasks
 def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
     """running → queued, until the child ends; straight back when the child has ended meanwhile."""
     answers = move(
@@ -215,6 +220,7 @@ class Release:
     reason: str = DRAIN
 
 
+@locks_tasks
 def release(tx: Tx, commands: Sequence[Release]) -> Answers:
     """running → queued, to be resumed by another worker behind its last journaled step.
 

@@ -90,8 +90,8 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
         more = pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
     if not chosen:
         return Batch([], more, slots)
-    looked_up = look.tasks is not None
-    heads = {task.id: head(task, not looked_up or task.id in look.listened) for task in chosen}
+    heads = {task.id: head(task, task.id in dealt.listened) for task in chosen}
+    tx.locked |= heads  # as they were read with a lock: from here on this process knows them
     tokens = {task.id: secrets.token_hex(8) for task in chosen}
     answers = move(tx, [_change(tx, task, command.worker_id, tokens[task.id]) for task in chosen], heads)
     owned = [

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, journal
 from runyard_common.runs.queries.journal import StepEnd
@@ -50,6 +51,7 @@ class Emit:
     events: tuple[Entry, ...] = field(default=())
 
 
+@locks_tasks
 def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     """Write intents, so that a crash shows them open."""
     _, answers = _fenced(tx, commands)
@@ -61,6 +63,7 @@ def begin(tx: Tx, commands: Sequence[Begin]) -> list[RunyardError | None]:
     return answers
 
 
+@locks_tasks
 def end(tx: Tx, commands: Sequence[End]) -> list[RunyardError | None]:
     """Write results with their events."""
     heads, answers = _fenced(tx, commands)
@@ -97,6 +100,7 @@ def _pop(keys: set[tuple[str, str]], key: tuple[str, str]) -> bool:
     return there
 
 
+@locks_tasks
 def emit(tx: Tx, commands: Sequence[Emit]) -> list[RunyardError | None]:
     """Append events to the logs."""
     heads, answers = _fenced(tx, commands)

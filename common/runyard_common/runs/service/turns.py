@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from runyard_common.database.transaction import Tx
@@ -22,6 +23,7 @@ class _Deal:
     agents: tuple[str, ...] | None
     chosen: dict[str, Task] = field(default_factory=dict)
     served: Counter[str] = field(default_factory=Counter)
+    listened: set[str] = field(default_factory=set)
 
     @property
     def left(self) -> int:
@@ -32,9 +34,10 @@ class _Deal:
         """Lock the next tasks of these lanes; the lanes that had fewer."""
         asked = {lane: count + self.served[lane] for lane, count in turns.items()}
         got: Counter[str] = Counter()
-        for task in pending.claimable(self.tx, asked, self.agents):
+        for task, listened in pending.claimable(self.tx, asked, self.agents):
             if task.id not in self.chosen and got[task.lane] < turns[task.lane]:
                 self.chosen[task.id] = task
+                self.listened |= {task.id} if listened else set()
                 got[task.lane] += 1
         self.served += got
         return {lane for lane, count in turns.items() if got[lane] < count}
@@ -42,17 +45,19 @@ class _Deal:
 
 @dataclass(frozen=True, slots=True)
 class Dealt:
-    """The tasks that a claim takes, locked; `waiting`: some lane had pending work."""
+    """The tasks that a claim takes, locked; `waiting`: some lane had pending work. `listened` are those whose
+    organisations may have endpoints."""
 
     tasks: list[Task]
     waiting: bool
+    listened: AbstractSet[str]
 
 
 def deal(tx: Tx, slots: int, agents: tuple[str, ...] | None, look: Look) -> Dealt:
     """Deal free slots to the lanes that have work, until slots or work run out. `agents` as in `Claim`."""
     window = look.window
     if look.tasks is not None:
-        return Dealt(look.tasks, True)
+        return Dealt(look.tasks, True, look.listened)
     hand = _Deal(tx, slots, agents)
     if window.whole:
         place = _deal_by_time(hand, window.clocks, set(window.clocks), window.place.system)
@@ -61,7 +66,7 @@ def deal(tx: Tx, slots: int, agents: tuple[str, ...] | None, look: Look) -> Deal
     # With one lane there is no unfairness: skip the two writes.
     if len(window.clocks) > 1:
         lanes.charge(tx, hand.served, window.place.system, place)
-    return Dealt(list(hand.chosen.values()), bool(window.clocks))
+    return Dealt(list(hand.chosen.values()), bool(window.clocks), hand.listened)
 
 
 def _deal_by_time(hand: _Deal, clocks: Mapping[str, LaneClock], open_: set[str], system: float) -> Place:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import journal
 from runyard_common.runs.queries.transitions import lock, owns
@@ -26,6 +27,7 @@ class ReadMessages:
     pos: int
 
 
+@locks_tasks
 def read_messages(tx: Tx, commands: Sequence[ReadMessages]) -> list[list[Any] | RunyardError]:
     """The unread messages of each task, marked as read and journaled in one: a crash, or a caller that is gone
     when the answer comes, loses none. `StaleFence` for an attempt that is over."""

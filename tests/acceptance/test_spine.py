@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.fakes.model_server import ModelServer, calls, results_of
 from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
@@ -32,11 +35,28 @@ async def use(ctx, args):
 """
 
 
+#: An agent of pydantic-ai as its author wrote it, and the one line.
+ADAPTED = """from runyard import agent
+from runyard.adapters import pydantic_ai
+from tests.integration.support_agent import Shop, support
+
+agent("@test/support")(pydantic_ai(support, deps=Shop()))
+"""
+
+
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def model() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, model: ModelServer) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("spine")
     (folder / "heavy.py").write_text(HEAVY)
-    with Stack(folder, agents=[str(folder / "heavy.py")]) as running:
+    (folder / "adapted.py").write_text(ADAPTED)
+    agents = [str(folder / name) for name in ("heavy.py", "adapted.py")]
+    with Stack(folder, agents=agents, OPENAI_BASE_URL=model.url, OPENAI_API_KEY="sk-test") as running:
         yield running
 
 
@@ -73,11 +93,15 @@ def test_a_run_accepted_just_before_its_api_is_killed_completes_after_the_restar
 
 
 def test_a_run_whose_worker_is_killed_goes_on_within_fifteen_seconds_behind_its_last_step(
-    stack: Stack,
+    stack: Stack, model: ModelServer
 ) -> None:
+    killed, last = threading.Event(), calls(final_result={"order": "A1", "refunded": 0})
+    model.answer(calls(lookup={"order": "A1"}), replace(last, hold=killed), last)
+    adapted = stack.submit("@test/support", {"message": "Where is A1?"})
     task_id = stack.submit("@demo/blocking_sleeper", {"seconds": 0.4, "steps": 12})
-    wait_until(lambda: _steps(stack, task_id) >= 2, seconds=20)
+    wait_until(lambda: _steps(stack, task_id) >= 2 and len(model.requests) == 2, seconds=40)
     stack.kill("worker-1")
+    killed.set()
     stack.start("worker-1")
     wait_until(lambda: stack.task(task_id)["attempt"] == 2, seconds=25)
     log = _events(stack, task_id)
@@ -86,6 +110,15 @@ def test_a_run_whose_worker_is_killed_goes_on_within_fifteen_seconds_behind_its_
     assert stack.until(task_id, seconds=40)["status"] == "completed"
     assert _steps(stack, task_id) == 12
     assert _seconds(rescue["at"]) - _seconds(before) < 15
+    task = stack.until(adapted, seconds=40)
+    assert (task["status"], task["output"]) == ("completed", {"order": "A1", "refunded": 0.0}), task["error"]
+    # The turn on record is not asked for again; the one that the kill cut off is.
+    assert [len(results_of(request)) for request in model.requests] == [0, 1, 1]
+    assert (
+        [event["type"] for event in _events(stack, adapted)].count("tool_result")
+        == task["usage"]["turns"] - 1
+        == 1
+    )
 
 
 def test_a_stopped_worker_hands_its_runs_back_in_order_and_ends(stack: Stack) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,11 @@ def test_every_adapter_is_in_the_table() -> None:
     table = (PAGES / "README.md").read_text()
     functions = [name for name in adapters.__all__ if name.islower()]
     assert [name for name in functions if f"{name}(" not in table] == []
+
+
+def test_importing_the_adapters_imports_no_library_of_theirs() -> None:
+    loaded = "import sys, runyard.adapters; print(*{name.partition('.')[0] for name in sys.modules})"
+    names = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    assert {"pydantic_ai", "openai", "anthropic", "httpx2", "runyard_workers"} & {*names} == set()

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, PydanticUserError, TypeAdapter
 
 from runyard import declaring
-from runyard.declaring import Place
+from runyard.declaring import Isolation, Place
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A JSON Schema, or a type (pydantic model, dataclass, TypedDict …) that has one.
@@ -36,8 +36,16 @@ class AgentDefinition:
     max_concurrent: int | None = None
     timeout: float | None = None
     retries: Mapping[str, Mapping[str, float]] | None = None
+    isolation: Isolation | None = None  # as declared; see `runs_in`
+    memory_mb: int | None = None
+    cpu_seconds: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+
+    @property
+    def runs_in(self) -> Isolation:
+        """Where its code runs: on the worker's event loop, in a thread, or in a child process."""
+        return self.isolation or ("loop" if self.is_async else "thread")
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -49,6 +57,9 @@ class AgentDefinition:
             "description": self.description,
             "max_concurrent": self.max_concurrent,
             "timeout": self.timeout,
+            "isolation": self.isolation,
+            "memory_mb": self.memory_mb,
+            "cpu_seconds": self.cpu_seconds,
             **self.options,
         }
         if self.retries is not None:
@@ -72,6 +83,9 @@ def agent(
     max_concurrent: int | None = None,
     timeout: float | None = None,
     retries: Mapping[str, Mapping[str, float]] | int | None = None,
+    isolation: Isolation | None = None,
+    memory_mb: int | None = None,
+    cpu_seconds: float | None = None,
     description: str | None = None,
     functional: bool = True,
 ) -> Callable[[F], F]:
@@ -81,6 +95,10 @@ def agent(
     `input` the annotation of the second parameter is used when it is a model, dataclass or TypedDict.
     `timeout` is seconds per attempt. `retries` is a number of extra attempts after an agent error, or budgets
     by cause class ``{"agent": {"budget": 3, "base_s": 2, "cap_s": 60}, …}``.
+
+    `isolation` is where the function runs: ``loop`` (the worker's event loop, as an ``async def`` does by default),
+    ``thread`` (as a plain ``def`` does; an ``async def`` with a loop of its own), or ``process``, a child process that
+    may use `memory_mb` MiB of memory and `cpu_seconds` of processor time for each attempt.
 
     Raises `TypeError` or `ValueError` for a function, a version or an option that no run could use, and for a
     second agent of the same name; the same declaration may be imported again.
@@ -92,6 +110,7 @@ def agent(
 
     def register(fn: F) -> F:
         declaring.check_function(full, fn)
+        declaring.check_isolation(full, isolation, _is_async(fn), memory_mb, cpu_seconds)
         place = Place.of(fn, 1)
         known = _registry.get(full)
         if known is not None and known.place is not None and not place.replaces(known.place):
@@ -107,8 +126,7 @@ def agent(
             name=full,
             version=version,
             fn=fn,
-            is_async=inspect.iscoroutinefunction(fn)
-            or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None)),  # noqa: B004 - its kind is asked
+            is_async=_is_async(fn),
             description=description or (inspect.getdoc(fn) or "").split("\n\n")[0],
             input_schema=schema,
             output_schema=dict(result) if isinstance(result, Mapping) else _schema(_adapter(result)),
@@ -119,12 +137,19 @@ def agent(
             retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}}
             if isinstance(retries, int)
             else retries,
+            isolation=isolation,
+            memory_mb=memory_mb,
+            cpu_seconds=cpu_seconds,
             options={} if functional else {"functional": False},
             place=place,
         )
         return fn
 
     return register
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
 def registered() -> dict[str, AgentDefinition]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 #: An agent's full name, however it is declared or published: fit for every path as it is.
 NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -25,6 +25,10 @@ _VERSION: Final = re.compile(
     r"(?:-(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(?:\.(?:0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?"
     r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?\Z"
 )
+#: Where an agent's function runs.
+Isolation = Literal["loop", "thread", "process"]
+#: What a process needs before it has imported anything of an agent's.
+_LEAST_MEMORY: Final = 64  # MiB
 _LONGEST_TIMEOUT: Final = 7 * 86400.0  # seconds
 _CAUSES: Final = ("agent", "provider", "infrastructure")
 _RULE: Final = ("budget", "base_s", "cap_s")
@@ -111,6 +115,31 @@ def check_options(
     for which, given in schemas.items():
         if isinstance(given, str | bytes | int | float | list | tuple | set):
             raise TypeError(f"@agent {name}: {which} must be a JSON Schema or a type, not {_kind(given)}.")
+
+
+def check_isolation(name: str, isolation: Any, is_async: bool, memory_mb: Any, cpu_seconds: Any) -> None:
+    """Refuse an isolation that there is not, or that the function cannot have, and limits that nothing keeps:
+    `TypeError` or `ValueError`."""
+    known = get_args(Isolation)
+    if isolation is not None and isolation not in known:
+        raise ValueError(f"@agent {name}: isolation {isolation!r} is none of {', '.join(known)}.")
+    if isolation == "loop" and not is_async:
+        raise TypeError(
+            f"@agent {name}: a plain `def` would block its worker's event loop. Make it `async def`, or leave "
+            "isolation='loop' out: it runs in a thread."
+        )
+    for option, given in (("memory_mb", memory_mb), ("cpu_seconds", cpu_seconds)):
+        if given is not None and isolation != "process":
+            raise ValueError(
+                f"@agent {name}: {option} needs isolation='process': only a process has such a limit."
+            )
+    if memory_mb is not None and not (_is_count(memory_mb) and memory_mb >= _LEAST_MEMORY):
+        raise ValueError(
+            f"@agent {name}: memory_mb {memory_mb!r} is not a number of MiB from {_LEAST_MEMORY}: Python itself "
+            "needs as much."
+        )
+    if cpu_seconds is not None and not _number(cpu_seconds) > 0:
+        raise ValueError(f"@agent {name}: cpu_seconds {cpu_seconds!r} is not a number of seconds above 0.")
 
 
 def _check_retries(name: str, retries: Any) -> None:

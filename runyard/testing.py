@@ -133,6 +133,7 @@ class Request:
     agents: Sequence[Agent] = ()
     crash_after: Sequence[int] = ()
     timeout: float = 30.0
+    processes: bool = False
 
 
 def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
@@ -142,7 +143,9 @@ def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
     people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. history:
     earlier lines {role, type, content} of the conversation. files: attachments by name. options: request options
     (rules, mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is
-    lost after so many journal writes, once for each number. timeout: seconds.
+    lost after so many journal writes, once for each number. timeout: seconds. processes: agents that declare
+    ``isolation="process"`` run in child processes, with their limits, as a worker runs them. By default they run in
+    threads of the test's process, where what a test replaces is replaced for them, too.
 
     Raises `AssertionError` for a question without an answer, a script that ends too soon, or a run that hangs.
     """

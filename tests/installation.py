@@ -37,6 +37,7 @@ from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.engine import Engine
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.processes.pool import ProcessPool
 from runyard_workers.quarantine import Quarantine
 from runyard_workers.slots import Slots
 from tests import databases
@@ -100,6 +101,7 @@ class Installation:
         self.sealer = Sealer(new_key())
         self.guard = LoopGuard()
         self.guard.install(asyncio.get_running_loop())
+        self.processes = ProcessPool()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -108,6 +110,7 @@ class Installation:
         await asyncio.gather(*self._gone, return_exceptions=True)
         for engine in self.engines:
             await engine.drain(4.0)
+        await self.processes.close()
         await asyncio.to_thread(self.writer.close)
         self.db.close()
 
@@ -159,6 +162,7 @@ class Installation:
             declared,
             self.bounds,
             loops=OwnLoops(self.settings),
+            processes=self.processes,
         )
         lease = lease_seconds or self.lease_seconds
         engine = Engine(

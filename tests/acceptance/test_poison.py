@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,54 +10,19 @@ from typing import Any
 
 import pytest
 
-from tests.stack import ROOT, Stack
+from tests.kept_worker import KeptWorker
 from tests.waiting import wait_until
 
-LEASE = 2.0
 
-
-class Kept:
-    """A stack whose worker is started again when it ends, as every supervisor does; its exit statuses are kept."""
+class Kept(KeptWorker):
+    """With neighbours."""
 
     def __init__(self, folder: Path) -> None:
-        agents = [str(ROOT / "tests" / "acceptance" / "poison_agents.py")]
-        self.stack = Stack(
-            folder, agents=agents, RUNYARD_LEASE_SECONDS=str(LEASE), RUNYARD_WORKER_CONCURRENCY="12"
-        )
-        self.ends: list[int] = []
-        self._over = threading.Event()
-        self._poster = threading.Thread(target=self._keep, daemon=True)
+        super().__init__(folder, "poison_agents", 12)
 
     def __enter__(self) -> Kept:
-        self.stack.__enter__()
-        self._poster.start()
+        super().__enter__()
         return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._poster.join(5)
-        self.stack.__exit__(*error)
-
-    def _keep(self) -> None:
-        while not self._over.wait(0.1):
-            status = self.stack.processes["worker-1"].poll()
-            if status is not None:
-                self.ends.append(status)
-                self.stack.start("worker-1")
-
-    def settle(self) -> None:
-        """Wait until the worker of now has enlisted, and forget how those before it ended."""
-
-        def enlisted() -> bool:
-            _, page = self.stack.request("GET", "/api/v1/ops/workers")
-            pid = self.stack.processes["worker-1"].pid
-            alive = any(w["pid"] == pid and w["state"] == "alive" for w in page["data"])
-            return alive and self.stack.processes["worker-1"].poll() is None
-
-        wait_until(enlisted, seconds=40)
-        time.sleep(0.3)  # one that has failed its run ends a moment after
-        wait_until(enlisted, seconds=40)
-        self.ends.clear()
 
     def neighbours(self, folder: Path) -> list[str]:
         """Innocent runs of both kinds, under way when this returns."""
@@ -78,17 +42,12 @@ class Kept:
             task = self.stack.until(task_id, seconds=120)
             assert task["status"] == "completed", task
             assert task["error"] is None
-            _, dead = self.stack.request("GET", f"/tasks/{task_id}/events", headers=_JSON)
-            charged = [e for e in dead["data"] if e["type"] in ("retry", "fail")]
-            assert charged == []
+            assert self.charges(task_id) == []
         for ledger in self.ledgers:
             counts = Counter(line.split()[0] for line in ledger.read_text().splitlines())
             again = {step: count for step, count in counts.items() if count > 1}
             # The step that was open when its process died may have run without being recorded: once a death.
             assert len(again) <= len(self.ends) + 1, again
-
-
-_JSON = {"accept": "application/json"}
 
 
 @pytest.fixture(scope="module")

@@ -68,6 +68,18 @@ PLACES: list[Any] = [
 for place in PLACES:
     agent(f"@out/{place.__name__.strip('_')}")(place)
 
+
+@agent("@out/own_loop", isolation="thread")
+async def _own_loop(ctx: Context, args: dict[str, Any]) -> Any:
+    """A step of code on a loop of its own: its calls cross as those of a process do."""
+    return await ctx.step("leave", _as_async(ALL[args["way"]][0]))
+
+
+@agent("@out/own_loop_body", isolation="thread")
+async def _own_loop_body(ctx: Context, args: dict[str, Any]) -> Any:
+    return await _as_async(ALL[args["way"]][0])()
+
+
 #: A task that cancels itself is no failure of its group: asyncio goes on without it.
 NO_FAILURE = ("a cancellation of itself", "a cancellation of itself and a return")
 CASES = [
@@ -81,6 +93,12 @@ CASES = [
 @pytest.mark.parametrize("way", ALL)
 def test_each_way_out_of_a_step_fails_the_run_once_and_names_what_happened(way: str) -> None:
     _assert_failed(run(_step, {"way": way}, timeout=20), ALL[way][1])
+
+
+@pytest.mark.parametrize("place", [_own_loop, _own_loop_body])
+@pytest.mark.parametrize("way", ALL)
+def test_each_way_out_of_code_on_a_loop_of_its_own_does_the_same(place: Any, way: str) -> None:
+    _assert_failed(run(place, {"way": way}, timeout=20), ALL[way][1])
 
 
 @pytest.mark.parametrize("way", PLAIN)

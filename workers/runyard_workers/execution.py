@@ -28,6 +28,7 @@ from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.threads import in_engine_thread
+from runyard_workers.processes.pool import ProcessPool
 
 if TYPE_CHECKING:
     from runyard_workers.agent.loop.runner import DeclaredRunner
@@ -70,6 +71,7 @@ class Execution:
         self.plain = Store(self.runtime.db)  # what is written through it wakes no worker
         self.store, self.writer = self.runtime.store, self.runtime.writer
         self._declared: DeclaredRunner | None = None
+        self._processes = ProcessPool(tuple(settings.agent_sources))
         self._importing = asyncio.Lock()
 
     async def open(self) -> None:
@@ -112,10 +114,12 @@ class Execution:
             Bounds.of(self.settings),
             self.settings.capture_output,
             OwnLoops(self.settings),
+            self._processes,
         )
 
     async def close(self) -> None:
         """Finish what is written and close what was opened."""
+        await self._processes.close()
         if self._declared is not None:
             await self._declared.aclose()
         await in_engine_thread(self.runtime.close)

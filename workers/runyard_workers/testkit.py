@@ -43,6 +43,7 @@ from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.isolation.threads import DaemonThreads
+from runyard_workers.processes.pool import ProcessPool
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
@@ -134,10 +135,13 @@ class _Bench:
         self._crashes = list(request.crash_after)
         self._given = list(request.answers) if not isinstance(request.answers, Mapping) else []
         self._threads = RunThreads(32)
+        self._processes: ProcessPool | None = None
         self._runner: Any = None
 
     async def go(self) -> Outcome:
         """Drive the run to its end."""
+        if self._request.processes:
+            self._processes = ProcessPool()
         task_id = await asyncio.to_thread(self._submit)
         while (task := self._task(task_id)).finished_at is None:
             if task.status in SUSPENDED:
@@ -148,6 +152,8 @@ class _Bench:
 
     async def close(self) -> None:
         """Give everything back."""
+        if self._processes is not None:
+            await self._processes.close()
         if self._runner is not None:
             await self._runner.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -239,6 +245,7 @@ class _Bench:
             self._declared,
             capture=False,  # a test's output is its author's
             loops=OwnLoops(self._settings),
+            processes=self._processes,
         )(claimed[0])
         dead = None
         if self._crashes:

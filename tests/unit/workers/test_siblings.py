@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runyard_workers.attempts.siblings import Siblings
+from runyard_workers.isolation.siblings import Siblings
 
 pytestmark = pytest.mark.anyio
 

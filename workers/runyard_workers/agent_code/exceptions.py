@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
@@ -58,14 +59,14 @@ def summary(error: BaseException) -> str:
     words = _one(error)
     for _, cause in zip(range(_MOST_CAUSES), _causes(error), strict=False):
         words += f" (caused by {_one(cause)})"
-    where = _note(error)
+    where = note_of(error)
     return shortened(f"{words} (in {where})" if where else words)
 
 
 def within(error: BaseException, where: str) -> None:
     """Note where it was raised, for its summary; the innermost place stays."""
     try:
-        if _note(error) is None:
+        if note_of(error) is None:
             setattr(error, _WHERE, where)
     except Exception:  # noqa: BLE001, S110 - an exception that takes no attributes
         pass
@@ -83,6 +84,22 @@ def abnormal(error: BaseException) -> AbnormalExit:
     return AbnormalExit(
         shortened(f"{kind_of(error)}: {sentence}" if sentence else kind_of(error)), kind_of(error)
     )
+
+
+def judged(
+    error: BaseException,
+    is_ordered: Callable[[BaseException], bool],
+    merged: Callable[[Sequence[BaseException]], BaseException] = lambda errors: errors[0],
+) -> BaseException:
+    """`error` itself where it is an `Exception` or was ordered by the engine, else the ordinary one in its place.
+
+    Of a group a failure decides; without any, what was ordered, `merged`.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error if isinstance(error, Exception) or is_ordered(error) else abnormal(error)
+    leaves = [judged(leaf, is_ordered, merged) for leaf in leaves_of(error)]
+    failures = [leaf for leaf in leaves if isinstance(leaf, Exception)]
+    return ExceptionGroup(error.message, failures) if failures else merged(leaves)
 
 
 def _exit_code(error: SystemExit) -> str:
@@ -139,7 +156,8 @@ def _causes(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _note(error: BaseException) -> str | None:
+def note_of(error: BaseException) -> str | None:
+    """Where it was raised, by `within`."""
     try:
         found = getattr(error, _WHERE, None)
     except BaseException:  # noqa: BLE001 - attributes are its author's code too

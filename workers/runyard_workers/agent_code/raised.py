@@ -15,8 +15,16 @@ _MOST_INNER: Final = 20  # errors of a group
 _DEEPEST: Final = 5  # groups in groups
 
 
+class Described:
+    """An exception in the place of another that was described where it was raised."""
+
+    described: dict[str, Any]
+
+
 def describe(error: BaseException, depth: int = 0) -> dict[str, Any]:
     """A failure as the journal keeps it: type, text, and those arguments and attributes that are plain JSON."""
+    if isinstance(error, Described):
+        return error.described
     found: dict[str, Any] = {
         "type": kind_of(error),
         "module": type(error).__module__,

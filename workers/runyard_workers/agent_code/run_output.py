@@ -15,12 +15,8 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
 from typing import Any, Final, TextIO, cast
 
-import structlog
-
 from runyard_common.values import json_form
 from runyard_workers.agent_code.values import Bounds
-
-logger = structlog.get_logger("runyard.output")
 
 Entry = tuple[str, dict[str, Any]]
 #: Longest line, in characters; the rest is in the worker's log.
@@ -32,37 +28,27 @@ _PAUSE: Final = 0.1
 _FRAME: Final = 512
 _LEFT_OUT: Final = "Further lines are only in the worker's log: a run keeps {most} of them."
 
-_OUTPUT: ContextVar[RunOutput | None] = ContextVar("runyard_output", default=None)
+_OUTPUT: ContextVar[Lines | None] = ContextVar("runyard_output", default=None)
 _passing: ContextVar[bool] = ContextVar("runyard_output_passing", default=False)
 
 
-class RunOutput:
-    """The lines of one attempt. `line` may be called from any thread, the rest belongs to the loop's."""
+class Lines:
+    """Where a run's lines go."""
 
-    __slots__ = (
-        "_closed", "_count", "_lines", "_lock", "_longest", "_loop", "_most", "_store", "_task", "_timer", "_writing",
-    )  # fmt: skip
+    __slots__ = ("_closed",)
 
-    def __init__(
-        self, store: Callable[[tuple[Entry, ...]], Awaitable[Any]], bounds: Bounds, before: int = 0
-    ) -> None:
-        """`store` writes events; `before` is how many lines earlier attempts have left."""
-        self._store = store
-        self._longest = max(1, min(LONGEST_LINE, (bounds.event - _FRAME) // 6))  # \\u0000 takes six bytes
-        self._most = bounds.events
-        self._count = before
-        self._lines: list[Entry] = []
-        self._lock = threading.Lock()
-        self._writing: asyncio.Lock | None = None  # made for the first line: most runs print nothing
-        self._loop = asyncio.get_running_loop()
-        self._timer = False
+    def __init__(self) -> None:
         self._closed = False
 
-    def attach(self) -> Token[RunOutput | None]:
+    def line(self, source: str, level: str, text: str, name: str | None = None) -> None:
+        """Note one line; more than the run may have are left out. Called from any thread."""
+        raise NotImplementedError
+
+    def attach(self) -> Token[Lines | None]:
         """What the caller does from here on, the asyncio tasks and threads it starts included, writes to this run."""
         return _OUTPUT.set(self)
 
-    def end(self, token: Token[RunOutput | None]) -> None:
+    def end(self, token: Token[Lines | None]) -> None:
         """The run's code is over: what it has written without a line's end is a line, too. `token` is `attach`'s."""
         _OUTPUT.reset(token)
         for stream in (sys.stdout, sys.stderr):
@@ -75,12 +61,45 @@ class RunOutput:
         self._closed = True
 
     @property
+    def closed(self) -> bool:
+        """Whether it accepts no more lines."""
+        return self._closed
+
+
+class RunOutput(Lines):
+    """The lines of one attempt. `line` may be called from any thread, the rest belongs to the loop's."""
+
+    __slots__ = (
+        "_count", "_lines", "_lock", "_longest", "_loop", "_most", "_store", "_task", "_timer", "_writing",
+    )  # fmt: skip
+
+    def __init__(
+        self, store: Callable[[tuple[Entry, ...]], Awaitable[Any]], bounds: Bounds, before: int = 0
+    ) -> None:
+        """`store` writes events; `before` is how many lines earlier attempts have left."""
+        super().__init__()
+        self._store = store
+        self._longest = max(1, min(LONGEST_LINE, (bounds.event - _FRAME) // 6))  # \\u0000 takes six bytes
+        self._most = bounds.events
+        self._count = before
+        self._lines: list[Entry] = []
+        self._lock = threading.Lock()
+        self._writing: asyncio.Lock | None = None  # made for the first line: most runs print nothing
+        self._loop = asyncio.get_running_loop()
+        self._timer = False
+
+    @property
+    def count(self) -> int:
+        """Lines of this run so far, those of earlier attempts included."""
+        return self._count
+
+    @property
     def pending(self) -> bool:
         """Whether lines wait to be stored."""
         return bool(self._lines)
 
     def line(self, source: str, level: str, text: str, name: str | None = None) -> None:
-        """Note one line; more than the run may have are left out."""
+        """See `Lines`."""
         if not text.strip() or self._closed:
             return
         with self._lock:
@@ -121,7 +140,11 @@ class RunOutput:
         try:
             await self.flush()
         except Exception as error:  # noqa: BLE001 - the run is another's, or over; its lines are in the worker's log
-            logger.debug("Lines of a run were not stored", action="output", error=str(error)[:200])
+            import structlog  # where an agent's code runs in a process of its own, nothing else needs it
+
+            structlog.get_logger("runyard.output").debug(
+                "Lines of a run were not stored", action="output", error=str(error)[:200]
+            )
 
 
 class RunStream:
@@ -144,7 +167,7 @@ class RunStream:
             output.line(self._source, self._level, line)
         if len(rest) > LONGEST_LINE:
             output.line(self._source, self._level, rest)
-        elif rest and not output._closed:
+        elif rest and not output.closed:
             self._begun[key] = rest
         with _passes():
             return self._stream.write(text)
@@ -158,7 +181,7 @@ class RunStream:
         """Flush the stream behind it."""
         self._stream.flush()
 
-    def finish(self, output: RunOutput) -> None:
+    def finish(self, output: Lines) -> None:
         """Note the lines that a run has begun and not ended."""
         if not self._begun:
             return
@@ -178,7 +201,7 @@ def _passes() -> Generator[None]:
         _passing.reset(token)
 
 
-def _current() -> RunOutput | None:
+def _current() -> Lines | None:
     """The output of the run whose code is executed: its context has it, or the thread that it started."""
     found = _OUTPUT.get()
     return found if found is not None else getattr(threading.current_thread(), "_runyard_output", None)

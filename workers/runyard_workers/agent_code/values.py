@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runyard.errors import AgentError
-from runyard_common.settings import Settings
 from runyard_common.values import bounds, json_form
 from runyard_common.values.json_form import NotJson
+
+if TYPE_CHECKING:
+    from runyard_common.settings import Settings
 
 #: Members, and pieces of 32 letters, of a value that the event loop looks through itself.
 _FEW: Final = 2_000

@@ -40,10 +40,10 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.replay import CONCURRENT, Replay, enclosed, inside, replayed
-from runyard_workers.attempts.siblings import Siblings
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
+from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.isolation.threads import in_engine_thread
 
 P = ParamSpec("P")

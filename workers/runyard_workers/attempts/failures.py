@@ -1,100 +1,34 @@
-"""Classify what an agent raised: the code, whose fault, and whether trying again may help. Pure, and never raises."""
+"""Classify what an attempt ended with: the code, whose fault, and whether trying again may help. Never raises."""
 
 from __future__ import annotations
-
-import math
-from typing import Any, Final
 
 from sqlalchemy.exc import DataError, DBAPIError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from runyard.errors import FAILURE, AgentError, JournalMismatch, ProviderError
+from runyard.errors import AgentError
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
-from runyard_common.values import json_form
 from runyard_common.values.errors import RunyardError
-from runyard_common.values.json_form import NotJson
-from runyard_workers.agent_code.exceptions import abnormal, kind_of, shortened, summary, text_of
-from runyard_workers.agent_code.tracebacks import rendered
-
-#: Largest details of an error, in bytes of JSON text; a longer one is left out and named.
-MOST_DETAILS: Final = 64 * 2**10
-_LONGEST_CODE: Final = 100
-_MOST_CAUSES: Final = 6
-
-
-class AgentFailed(Exception):
-    """The agent's own code failed; what it raised is the cause."""
-
-    def __init__(self, failure: Failure) -> None:
-        self.failure = failure
-        super().__init__(failure.message)
+from runyard_workers.agent_code.exceptions import kind_of, summary, text_of
+from runyard_workers.agent_code.failures import AgentFailed, of_error
 
 
 def classify(error: BaseException) -> Failure:
     """The failure that `error` means for the run."""
     try:
-        return _classified(error, own=False)
+        return _classified(error)
     except BaseException:  # noqa: BLE001 - attributes of an exception are its author's code
         return Failure("agent_error", kind_of(error), Cause.AGENT, True)
 
 
-def of_agent(error: Exception) -> AgentFailed:
-    """What `error` means when the agent's own code raised it: an outage that it met is no outage of ours."""
-    try:
-        return AgentFailed(_classified(error, own=True))
-    except BaseException:  # noqa: BLE001 - as above
-        return AgentFailed(Failure("agent_error", kind_of(error), Cause.AGENT, True))
-
-
-def _classified(error: BaseException, own: bool) -> Failure:
-    if isinstance(error, AgentFailed):
-        return error.failure
-    if isinstance(error, AgentError):
-        return _of_agent_error(error)
-    if own and (met := _met_by_client(error)) is not None:
-        return _of_agent_error(met)
-    if isinstance(error, RunyardError):
-        message = shortened(error.message)
-        return Failure(error.code, message, Cause.INFRASTRUCTURE, error.status >= 500)
-    if not own and isinstance(error, DBAPIError | PoolTimeout | StatementError):
+def _classified(error: BaseException) -> Failure:
+    if isinstance(error, AgentFailed | AgentError | RunyardError):
+        return of_error(error, own=False)
+    if isinstance(error, DBAPIError | PoolTimeout | StatementError):
         return _of_database(error)
-    if not own and isinstance(error, ConnectionError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError):
         return Failure("connection_failed", summary(error), Cause.PROVIDER, True)
-    if not isinstance(error, Exception) and not isinstance(error, BaseExceptionGroup):
-        error = abnormal(error)
-    # An agent's own exception: its retry budget (0 unless the agent gave one) decides.
-    traceback = rendered(error) if own else ""
-    return Failure("agent_error", summary(error), Cause.AGENT, True, traceback=traceback)
-
-
-def _met_by_client(error: BaseException) -> AgentError | None:
-    """What a client of `Context.client` noted about the call whose error this is, in its library's terms."""
-    one: BaseException | None = error
-    for _ in range(_MOST_CAUSES):
-        if one is None:
-            return None
-        try:
-            found = getattr(one, "request").extensions[FAILURE]  # noqa: B009 - an attribute that may raise anything
-        except Exception:  # noqa: BLE001 - most errors have no request
-            one = one.__cause__
-            continue
-        return found if isinstance(found, AgentError) else None
-    return None
-
-
-def _of_agent_error(error: AgentError) -> Failure:
-    cause = Cause.PROVIDER if isinstance(error, ProviderError) else getattr(error, "cause", Cause.AGENT)
-    code = _code(error.code)
-    retryable = bool(error.retryable) or (code == AgentError.code and not isinstance(error, JournalMismatch))
-    return Failure(
-        code,
-        text_of(error) or kind_of(error),
-        cause if isinstance(cause, Cause) else Cause.AGENT,
-        retryable and not isinstance(error, JournalMismatch),
-        _seconds(getattr(error, "retry_after", None)),
-        _details(getattr(error, "details", {})),
-    )
+    return of_error(error, own=False)
 
 
 def _of_database(error: Exception) -> Failure:
@@ -111,31 +45,3 @@ def _of_database(error: Exception) -> Failure:
             "database_unavailable", "No database connection was free.", Cause.INFRASTRUCTURE, retryable=True
         )
     return Failure("value_not_storable", f"The database refused a value: {text_of(error)}", Cause.AGENT)
-
-
-def _code(code: Any) -> str:
-    return json_form.name(code)[:_LONGEST_CODE] if isinstance(code, str) and code.strip() else AgentError.code
-
-
-def _seconds(value: Any) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and value >= 0 else None
-
-
-def _details(details: Any) -> dict[str, Any]:
-    """The details in JSON form; one that has none, or is too long, is named and left out."""
-    if not isinstance(details, dict):
-        return {}
-    found: dict[str, Any] = {}
-    left = MOST_DETAILS
-    for name, value in details.items():
-        key = json_form.name(str(name))
-        try:
-            kept, size = json_form.measure(value)
-        except NotJson as error:
-            kept, size = f"(left out: {error.reason})", 0
-        if size > left:
-            kept, size = f"(left out: {size:,} bytes)", 0
-        left -= size
-        found[key] = kept
-    return found

@@ -41,6 +41,7 @@ from runyard_workers.attempts.python_agents import run_python
 from runyard_workers.attempts.turns import OwnLoops
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.threads import in_engine_thread
+from runyard_workers.processes.pool import ProcessPool
 
 _REPORTED = ("custom", "progress", "log")
 #: How much of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
@@ -78,10 +79,11 @@ class Preparation:
         bounds: Bounds | None = None,
         capture: bool = True,
         loops: OwnLoops | None = None,
+        processes: ProcessPool | None = None,
     ) -> None:
         """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
         first one, as its library is heavy. `capture`: what agents print and log reaches their runs. `loops`: for agents
-        with a loop of their own."""
+        with a loop of their own. Without `processes` an agent that declares a process runs in a thread."""
         self._store = store
         self._writer = writer
         self._tokens = tokens
@@ -96,6 +98,7 @@ class Preparation:
         self._costly = CostlyWork()
         self._capture = capture
         self._loops = loops
+        self._processes = processes
         if capture:
             run_output.install()
         self._owners: dict[str, str | None] = {}  # by version
@@ -143,6 +146,11 @@ class Preparation:
         )
         return attempt, self._runner(attempt, definition, manifest, context)
 
+    def isolates(self, claimed: Claimed) -> bool:
+        """See `Prepare`."""
+        definition = self._agents.get(claimed.task.agent_name)
+        return self._processes is not None and definition is not None and definition.runs_in == "process"
+
     def _runner(
         self,
         attempt: Attempt,
@@ -151,7 +159,7 @@ class Preparation:
         context: RunContext,
     ) -> Runner:
         if definition is not None:
-            return _PythonRunner(definition, context)
+            return _PythonRunner(definition, context, self._processes)
         if manifest is not None and manifest.get("kind", "declared") == "declared":
 
             async def run_declared(attempt: Attempt) -> Result:
@@ -212,14 +220,16 @@ class Preparation:
 class _PythonRunner:
     """Runs a Python agent. Less than a closure: each run of a worker keeps one."""
 
-    __slots__ = ("_context", "_definition")
+    __slots__ = ("_context", "_definition", "_processes")
 
-    def __init__(self, definition: AgentDefinition, context: RunContext) -> None:
-        self._definition, self._context = definition, context
+    def __init__(
+        self, definition: AgentDefinition, context: RunContext, processes: ProcessPool | None
+    ) -> None:
+        self._definition, self._context, self._processes = definition, context, processes
 
     def __call__(self, attempt: Attempt) -> Awaitable[Result]:
         """See `Runner`."""
-        return run_python(attempt, self._definition, self._context)
+        return run_python(attempt, self._definition, self._context, self._processes)
 
 
 def _is_left_out(stored: Any) -> bool:

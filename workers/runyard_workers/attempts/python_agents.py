@@ -1,4 +1,4 @@
-"""Run a Python agent: its function, on the loop when it is `async def`, else in a thread."""
+"""Run a Python agent: its function on the worker's loop, in a thread or in a child process, as it declares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
@@ -16,21 +15,28 @@ from runyard_common.schemas import checks
 from runyard_common.sessions.rules import Line
 from runyard_common.values.errors import RunyardError
 from runyard_workers.agent_code import values
-from runyard_workers.attempts import user_code
+from runyard_workers.agent_code.arguments import arguments
+from runyard_workers.agent_code.failures import of_agent
+from runyard_workers.attempts import isolated, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.blocking import ThreadContext
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.attempts.executor import Result
-from runyard_workers.attempts.failures import of_agent
+from runyard_workers.processes.pool import ProcessPool
 
 logger = structlog.get_logger("runyard.python_agents")
 
 
-async def run_python(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Result:
+async def run_python(
+    attempt: Attempt,
+    definition: AgentDefinition,
+    context: RunContext,
+    processes: ProcessPool | None = None,
+) -> Result:
     """Call the agent and return its output in JSON form, checked against its output schema."""
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
-        value = await _called(attempt, definition, context)
+        value = await _called(attempt, definition, context, processes)
         output = await attempt.measured(values.output, value, definition.name)
     except Suspended as left:
         left.ended = replace(left.ended, lines=(*opening, *_questions(attempt, left.ended)))
@@ -44,7 +50,9 @@ async def run_python(attempt: Attempt, definition: AgentDefinition, context: Run
     return Result(output, (*opening, answer) if has_message else ())
 
 
-async def _called(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+async def _called(
+    attempt: Attempt, definition: AgentDefinition, context: RunContext, processes: ProcessPool | None
+) -> Any:
     """What the function returns or raises; what it prints and logs is its run's.
 
     If it caught the suspension of its run, the run is suspended all the same: a bare `except:` around a question, or
@@ -52,9 +60,12 @@ async def _called(attempt: Attempt, definition: AgentDefinition, context: RunCon
     output = attempt.output
     token = None if output is None else output.attach()
     try:
-        args = await _arguments_of(attempt, definition)
-        given = context if definition.is_async else ThreadContext(context, asyncio.get_running_loop())
-        value = await user_code.call(attempt, definition.fn, given, args)
+        if definition.runs_in == "process" and processes is not None:
+            value = await isolated.in_process(attempt, definition, context, processes)
+        elif definition.runs_in != "loop" and definition.is_async:
+            value = await isolated.in_thread(attempt, definition, context)
+        else:
+            value = await _called_here(attempt, definition, context)
     except Exception as error:
         if context.suspension is None:
             raise
@@ -65,6 +76,12 @@ async def _called(attempt: Attempt, definition: AgentDefinition, context: RunCon
     if context.suspension is not None:
         raise _caught(attempt, context.suspension)
     return value
+
+
+async def _called_here(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    args = await _arguments_of(attempt, definition)
+    given = context if definition.is_async else ThreadContext(context, asyncio.get_running_loop())
+    return await user_code.call(attempt, definition.fn, given, args)
 
 
 def _caught(attempt: Attempt, suspension: Suspended) -> Suspended:
@@ -80,9 +97,9 @@ def _caught(attempt: Attempt, suspension: Suspended) -> Suspended:
 async def _arguments_of(attempt: Attempt, definition: AgentDefinition) -> Any:
     given = attempt.task.input or {}
     if definition.args_type is None:
-        return _arguments(definition, given)
+        return arguments(definition, given)
     # What the arguments are made of (validators of a model, say) is the author's code too.
-    return await user_code.call(attempt, _coroutine(_arguments), definition, given)
+    return await user_code.call(attempt, _coroutine(arguments), definition, given)
 
 
 def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -90,24 +107,6 @@ def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         return fn(*args)
 
     return call
-
-
-def _arguments(definition: AgentDefinition, given: dict[str, Any]) -> Any:
-    args = given.get("args")
-    if definition.dict_args and args is not None and not isinstance(args, dict):
-        raise AgentError(
-            f"The arguments do not fit {definition.name}: it takes an object, not {type(args).__name__}.",
-            code="invalid_input",
-        )
-    if definition.args_type is not None:
-        try:
-            return definition.args_type.validate_python(args)
-        except ValidationError as error:
-            raise AgentError(
-                f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
-                code="invalid_input",
-            ) from None
-    return {} if args is None else args
 
 
 def _check_output(definition: AgentDefinition, output: Any) -> None:

@@ -39,6 +39,9 @@ class Prepare(Protocol):
     def __call__(self, claimed: Claimed, lease: Lease | None = None) -> Awaitable[tuple[Attempt, Runner]]:
         """The attempt, and what runs it."""
 
+    def isolates(self, claimed: Claimed) -> bool:
+        """Whether the run's code has a process of its own, which may end without harm to others."""
+
 
 @dataclass(slots=True, eq=False)
 class Life:
@@ -153,7 +156,7 @@ class Runs:
                 await self._hand_back(life, "an earlier attempt of it is still running here")
             elif life.left is not None:
                 raise Cancelled(life.left)
-            elif self._quarantined is not None and life.claimed.task.suspicion >= Suspicion.SUSPECT:
+            elif self._quarantined is not None and self._is_suspect(life.claimed):
                 await self._quarantined(life)
             else:
                 await self._execute(life)
@@ -170,6 +173,9 @@ class Runs:
             # A former attempt's calls are counted already: the task is over here only with its last life.
             calls = self._threads.of(life.claimed.task.id) if life.attempt is not None else []
             self._on_end(life, calls)
+
+    def _is_suspect(self, claimed: Claimed) -> bool:
+        return claimed.task.suspicion >= Suspicion.SUSPECT and not self._prepare.isolates(claimed)
 
     async def _execute(self, life: Life) -> None:
         attempt, runner = await patiently(

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextvars import ContextVar
 from types import CodeType
 from typing import Any
 
 from runyard.errors import Cancelled
-from runyard_workers.agent_code.exceptions import abnormal, leaves_of
+from runyard_workers.agent_code.exceptions import abnormal, judged
 from runyard_workers.attempts.attempt import Attempt, Suspended
-from runyard_workers.attempts.siblings import Siblings
+from runyard_workers.isolation.siblings import Siblings
 
 #: How near its deadline an attempt counts as out of time, in seconds: clocks differ by a little.
 _NEAR = 0.05
@@ -85,28 +85,20 @@ async def _result(attempt: Attempt, fn: Callable[..., Any], args: Any, kwargs: A
 
 def _judged(error: BaseException, leaving: bool, cancelled: bool) -> BaseException:
     """`error` itself where it is the engine's, else the ordinary exception in its place."""
-    if isinstance(error, BaseExceptionGroup):
-        return _judged_group(error, leaving, cancelled)
-    own = (
-        isinstance(error, Suspended)
-        or (isinstance(error, Cancelled) and leaving)
-        or (isinstance(error, asyncio.CancelledError) and (leaving or cancelled))
-    )
-    if own or isinstance(error, Exception):
-        return error
-    return abnormal(error)
+
+    def is_ordered(error: BaseException) -> bool:
+        return (
+            isinstance(error, Suspended)
+            or (isinstance(error, Cancelled) and leaving)
+            or (isinstance(error, asyncio.CancelledError) and (leaving or cancelled))
+        )
+
+    return judged(error, is_ordered, _merged)
 
 
-def _judged_group(group: BaseExceptionGroup[Any], leaving: bool, cancelled: bool) -> BaseException:
-    """A task group's errors: a failure among them decides, else the suspensions, taken together."""
-    judged = [_judged(leaf, leaving, cancelled) for leaf in leaves_of(group)]
-    failures = [error for error in judged if isinstance(error, Exception)]
-    if failures:
-        return ExceptionGroup(group.message, failures)
-    suspended = [error for error in judged if isinstance(error, Suspended)]
-    if not suspended:
-        return judged[0]
-    return Suspended.merged(suspended)
+def _merged(errors: Sequence[BaseException]) -> BaseException:
+    suspended = [error for error in errors if isinstance(error, Suspended)]
+    return Suspended.merged(suspended) if suspended else errors[0]
 
 
 class _Contained(Coroutine[Any, Any, Any]):

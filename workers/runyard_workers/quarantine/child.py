@@ -7,7 +7,6 @@ in the shared page whose code it is in. It ends with its worker.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import mmap
 import os
 import signal
@@ -28,7 +27,7 @@ from runyard_common.runs.service.claims import Claimed, reclaimed
 from runyard_common.settings import Settings
 from runyard_workers.attempts.runs import Life, Runs
 from runyard_workers.execution import Execution
-from runyard_workers.isolation import forks, signals
+from runyard_workers.isolation import deaths, forks, signals
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN, LoopGuard
 from runyard_workers.isolation.loop_thread import LoopThread
@@ -41,7 +40,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.quarantine")
 
-_PR_SET_PDEATHSIG = 1
 _GONE = 0
 
 
@@ -208,10 +206,7 @@ def main() -> None:
     out, page, lease_seconds, parent = (
         int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]),
     )  # fmt: skip
-    if sys.platform == "linux":  # also when native code keeps the thread that reads from noticing
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            sys.exit(_GONE)
+    deaths.end_with_parent(parent)  # also when native code keeps the thread that reads from noticing
     for number in (signal.SIGINT, signal.SIGTERM):  # of the whole process group: the worker decides
         signal.signal(number, signal.SIG_IGN)
     settings = load()

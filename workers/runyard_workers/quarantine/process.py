@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 import structlog
+
+from runyard_workers.isolation.deaths import out_of_memory_kills
 
 logger = structlog.get_logger("runyard.quarantine")
 
@@ -118,20 +119,6 @@ class QuarantineProcess:
             self._loop.call_soon_threadsafe(call, *args)
         except RuntimeError:
             pass  # the loop is closed: the worker is at its end
-
-
-def out_of_memory_kills() -> int:
-    """Times the kernel has killed a process of this control group for want of memory; 0 where that is not reported."""
-    for file in (Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")):
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            name, _, count = line.partition(" ")
-            if name == "oom_kill" and count.strip().isdigit():
-                return int(count)
-    return 0
 
 
 def _file() -> int:

@@ -22,6 +22,7 @@ from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, rescues
 from runyard_workers.attempts.attempt import patiently
 from runyard_workers.attempts.runs import Life
+from runyard_workers.isolation import deaths
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.isolation.watchdog import BLOCKED
@@ -205,7 +206,6 @@ class Quarantine:
             assert self.lease is not None
             return rescues.blocked_loop(self.lease.seconds)
         company = "alone" if ward.exclusive else "separately from other runs"
-        details: dict[str, object] = {"signal": -status} if status < 0 else {"exit_code": status}
         return Failure(
             "process_died",
             f"This run ended its process: {_how(status, oom)}. It ran {company} then, as its worker's process had "
@@ -213,7 +213,7 @@ class Quarantine:
             "memory without a bound.",
             Cause.AGENT,
             True,
-            details=details | ({"out_of_memory": True} if oom else {}),
+            details=deaths.details(status, oom),
         )
 
 
@@ -231,13 +231,4 @@ def _guilty(ward: _Ward, runs: set[str], executing: set[str]) -> str | None:
 
 
 def _how(status: int, out_of_memory: bool) -> str:
-    if out_of_memory:
-        return "the kernel killed it for want of memory (signal 9, SIGKILL)"
-    if status == BLOCKED:
-        return "its event loop was blocked"
-    if status < 0:
-        try:
-            return f"killed by signal {-status} ({signal.Signals(-status).name})"
-        except ValueError:
-            return f"killed by signal {-status}"
-    return f"exit code {status}"
+    return "its event loop was blocked" if status == BLOCKED else deaths.described(status, out_of_memory)

@@ -64,6 +64,12 @@ class Manifest(Model):
     timeout: float | None = Field(None, gt=0, le=7 * 86400)
     max_concurrent: int | None = Field(None, ge=1)
     retries: dict[str, dict[str, float]] | None = None
+    isolation: Literal["loop", "thread", "process"] | None = Field(
+        None,
+        description="Where a Python agent's function runs; by default loop for `async def`, thread for `def`.",
+    )
+    memory_mb: int | None = Field(None, ge=1, description="Memory of its process, in MiB.")
+    cpu_seconds: float | None = Field(None, gt=0, description="Processor time of an attempt in its process.")
     functional: bool = True
     keywords: list[str] = Field(default_factory=list)
     dependencies: dict[str, Any] = Field(default_factory=dict)

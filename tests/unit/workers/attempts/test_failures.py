@@ -13,8 +13,9 @@ from runyard.errors import AgentError, Cancelled, ProviderError, RetryLater, Sus
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.values.errors import Unavailable
 from runyard_common.values.json_form import NotJson
+from runyard_workers.agent_code.failures import AgentFailed, of_agent
 from runyard_workers.agent_code.raised import describe, raised_again
-from runyard_workers.attempts.failures import AgentFailed, classify, of_agent
+from runyard_workers.attempts.failures import classify
 from tests.agent_exits import ALL_PLAIN_ERRORS, Own, Unprintable
 
 

@@ -1,0 +1,215 @@
+"""Agents in processes of their own: every call of the context, what a process inherits, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyard import Context, agent
+from runyard.authoring import registered
+from runyard.testing import Outcome, approve, run
+from runyard_common.database.rows import OrgScope
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import events
+from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.values.ids import uuid7
+from runyard_workers.processes.pool import Owner, ProcessPool
+from tests import process_agents
+from tests.installation import Installation
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def site_url(tmp_path: Path) -> str:
+    """Which database it is makes no difference here."""
+    return f"sqlite:///{tmp_path / 'runyard.db'}"
+
+
+def _made(agent: Any, processes: bool) -> Outcome:
+    return run(
+        agent,
+        {"n": 4, "tester": os.getpid()},
+        message="go",
+        answers={"Which colour?": "red", "Which size?": 7, "Approve: pay": approve()},
+        history=[{"role": "user", "type": "user_message", "content": "before"}],
+        files={"a.txt": b"content"},
+        processes=processes,
+    )
+
+
+def _reported(outcome: Outcome) -> list[tuple[str, Any]]:
+    names = ("name", "data", "message", "fraction", "key")
+    return [
+        (event.type, {name: event.data[name] for name in names if name in event.data})
+        for event in outcome.events
+    ]
+
+
+@pytest.mark.parametrize("agent", [process_agents.calls, process_agents.blocking_calls], ids=["async", "def"])
+@pytest.mark.timeout(120)
+def test_every_call_of_the_context_does_in_a_process_what_it_does_in_a_thread(agent: Any) -> None:
+    in_process, in_thread = _made(agent, processes=True), _made(agent, processes=False)
+    assert in_process.error is None
+    assert in_process.status == "completed"
+    assert in_process.output.pop("in") == "a process"
+    assert in_thread.output.pop("in") == "the test's process"
+    assert in_process.output == in_thread.output
+    assert in_process.output["doubled"] == 8
+    assert in_process.output["caught"] == ["refused with 7", 7]
+    assert _reported(in_process) == _reported(in_thread)
+    assert (in_process.asked, in_process.attempts) == (in_thread.asked, in_thread.attempts)
+    assert in_process.tokens == in_thread.tokens
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "text"),
+    [
+        ("an object", "value_not_json", "at $.lines[0]: object has no JSON form"),
+        ("a coroutine", "invalid_call", "not the coroutine that calling it returned"),
+        ("a result", "result_not_json", "lock has no JSON form"),
+        ("too large", "value_too_large", "Keep large data in a file"),
+        ("an exit", "agent_error", "SystemExit: the code ended its process (exit code 2) (in step 'x')"),
+        ("no such call", "agent_error", "AttributeError"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_as_it_is_elsewhere(how: str, code: str, text: str) -> None:
+    outcome = run(process_agents.odd, {"how": how})  # in a thread: the messages are the same
+    assert outcome.error is not None
+    assert (outcome.status, outcome.error["code"]) == ("failed", code)
+    assert text in outcome.error["message"]
+
+
+async def _published(site: Installation, *names: str) -> None:
+    for name in names:
+        site.publish_definition(registered()[f"@process/{name}"])
+
+
+async def test_a_process_has_its_authors_environment_and_nothing_of_the_workers(
+    site_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNYARD_SECRET_KEY", "secret")
+    monkeypatch.setenv("OF_THE_AUTHOR", "kept")
+    async with Installation(site_url) as site:
+        await _published(site, "looks")
+        await site.engine()
+        task = await site.ended(await site.submit("@process/looks"))
+    assert task.error is None
+    assert task.output == {
+        "settings": [],
+        "kept": "kept",
+        "sockets": 1,
+        "descriptors": 5,  # standard ones, the socket to its worker, the file for the stack of a crash
+        "leader": True,
+        "main_thread": True,
+        "start_method": None,
+        "parent_process": True,
+        "policy": "asyncio.unix_events",
+        "terminates": True,
+        "interrupts": True,
+    }
+
+
+async def test_a_process_is_used_again_by_its_agent_and_organisation_if_nothing_is_left_in_it(
+    site_url: str,
+) -> None:
+    async with Installation(site_url) as site:
+        await _published(site, "leaves", "asks")
+        await site.engine()
+
+        async def pid(args: dict[str, Any] | None = None, **options: Any) -> int:
+            task_id = await site.submit("@process/leaves", args or {}, **options)
+            task = await site.ended(task_id)
+            assert task.status is Status.COMPLETED, task.error
+            await until(lambda: len(site.processes) == site.processes.idle)
+            return int(task.output)
+
+        first = await pid()
+        assert await pid() == first
+        assert await pid(org_id=uuid7()) != first
+        for what in ("a thread", "a task", "a child", "a variable"):
+            used = await pid()
+            assert await pid({"what": what}) == used
+            assert await pid() != used, what
+        used = await pid()
+        failed = await site.ended(await site.submit("@process/leaves", {"what": "a failure"}))
+        assert failed.status is Status.FAILED
+        assert await pid() != used
+        # One that was suspended has left its code in order.
+        asking = await site.submit("@process/asks")
+        await site.until(asking, Status.WAITING_FOR_INPUT)
+        await until(lambda: len(site.processes) == site.processes.idle)
+        (question,) = site.questions(asking)
+        site.transact(lambda tx: answers.post_message(tx, site.org, asking, "yes", "test", question.id))
+        before, after = (await site.ended(asking)).output
+        assert before == after
+
+
+def test_a_crash_is_the_agents_failure_under_its_own_retry_budget() -> None:
+    once = run(process_agents.crashes, {}, processes=True)
+    assert (once.status, once.output, once.attempts) == ("completed", 2, 2)
+    always = run(process_agents.crashes, {"always": True}, processes=True)
+    assert always.error is not None
+    assert (always.attempts, always.error["code"], always.error["cause"]) == (2, "process_crashed", "agent")
+    assert always.error["details"]["exit_code"] == 3
+
+
+async def test_what_a_process_prints_and_logs_reaches_its_run(site_url: str) -> None:
+    async with Installation(site_url) as site:
+        await _published(site, "prints")
+        await site.engine()
+        task_id = await site.submit("@process/prints")
+        assert (await site.ended(task_id)).error is None
+        with site.store.read() as conn:
+            logged = events.after(OrgScope(conn, site.org), task_id, 0, 1000)
+        lines = [event["data"] for event in logged if event["type"] == "log"]
+    assert sorted((line["source"], line["message"]) for line in lines) == [
+        ("logging", "logged"),
+        ("stdout", "from a thread"),
+        ("stdout", "printed"),
+        ("stdout", "without an end"),
+    ]
+
+
+async def test_idle_processes_are_bounded_and_end_after_a_while() -> None:
+    pool = ProcessPool(most_idle=1, idle_seconds=0.2)
+    definition = registered()["@process/child"]
+    owners = [Owner(uuid7(), definition.name) for _ in range(2)]
+    started = await asyncio.gather(*(pool.acquire(owner, definition) for owner in owners))
+    assert len(pool) == 2
+    for process, owner in zip(started, owners, strict=True):
+        pool._keep(process, owner)
+    assert pool.idle == 1
+    await until(lambda: len(pool) == 0)
+    assert [process.death.status for process in started if process.death] == [0, 0], "in order"
+    await pool.close()
+
+
+async def test_a_process_ends_with_its_worker() -> None:
+    """The worker's end of the socket is closed by its death; real workers: tests/acceptance/test_isolation.py."""
+    pool = ProcessPool()
+    definition = registered()["@process/child"]
+    process = await pool.acquire(Owner(uuid7(), definition.name), definition)
+    assert process._transport is not None
+    process._transport.abort()
+    await until(lambda: process.death is not None)
+    assert process.death is not None
+    assert process.death.status == -signal.SIGKILL
+    await pool.close()
+
+
+def test_an_agent_that_no_module_declares_fails_with_what_to_do() -> None:
+    @agent("@process/nested", isolation="process")
+    async def nested(ctx: Context, args: dict[str, Any]) -> None: ...
+
+    outcome = run(nested, processes=True)
+    assert outcome.error is not None
+    assert outcome.error["code"] == "agent_not_loadable"
+    assert "Declare it at the top of a module." in outcome.error["message"]
+    assert run(nested).status == "completed", "in a thread it need not be imported"

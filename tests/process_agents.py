@@ -1,0 +1,209 @@
+"""Agents that declare a process, at the top of a module: a child process imports it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from runyard import AgentError, BlockingContext, Context, agent
+
+
+class Refused(Exception):
+    """An error of the author's own, with a constructor of its own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"refused with {code}")
+        self.code = code
+        self.connection = threading.Lock()  # no pickle takes it
+
+
+async def _double(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+def _pid() -> int:
+    return os.getpid()
+
+
+def _refuse() -> None:
+    raise Refused(7)
+
+
+@agent("@process/child", isolation="process")
+def child(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
+    """What another runs."""
+    return {"got": args, "message": ctx.task.message}
+
+
+@agent("@process/failing", isolation="process")
+def failing(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Fails with a code of its own."""
+    raise AgentError("no", code="my_code", why=[1, 2])
+
+
+@agent("@process/calls", isolation="process")
+async def calls(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    """Makes every call there is."""
+    (file,) = ctx.files
+    assert ctx.session is not None
+    await ctx.token("so ")
+    await ctx.emit("seen", {"at": Path("a/b")})
+    await ctx.progress(0.5, "half")
+    await ctx.log("a line", "warn")
+    doubled, pid = await asyncio.gather(ctx.step("double", _double, args["n"]), ctx.step("pid", _pid))
+    try:
+        await ctx.step("refuse", _refuse)
+    except Refused as error:
+        caught = [str(error), error.code]
+        await ctx.emit("the error itself, where it is no replay", hasattr(error, "connection"))
+    colour, size = await asyncio.gather(
+        ctx.ask("Which colour?", options=["red", "blue"]), ctx.ask("Which size?", schema={"type": "integer"})
+    )
+    paid = await ctx.review("pay", {"amount": 5})
+    return {
+        "task": [ctx.task.agent, ctx.task.message, ctx.task.attempt > 1],
+        "history": [line["content"] for line in ctx.session.history],
+        "file": [file.name, file.size, file.read().decode()],
+        "deadline": ctx.deadline is None,
+        "cancelled": ctx.cancelled,
+        "doubled": doubled,
+        "in": "a process" if pid != args["tester"] else "the test's process",
+        "caught": caught,
+        "answers": [colour, size, paid],
+        "child": await ctx.run("@process/child", {"n": 1}, message="hello"),
+        "messages": await ctx.messages(),
+    }
+
+
+@agent("@process/blocking_calls", isolation="process")
+def blocking_calls(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
+    """The same in a plain function."""
+    (file,) = ctx.files
+    assert ctx.session is not None
+    ctx.token("so ")
+    ctx.emit("seen", {"at": Path("a/b")})
+    ctx.progress(0.5, "half")
+    ctx.log("a line", "warn")
+    doubled, pid = ctx.step("double", _double, args["n"]), ctx.step("pid", _pid)
+    try:
+        ctx.step("refuse", _refuse)
+    except Refused as error:
+        caught = [str(error), error.code]
+        ctx.emit("the error itself, where it is no replay", hasattr(error, "connection"))
+    colour = ctx.ask("Which colour?", options=["red", "blue"])
+    size = ctx.ask("Which size?", schema={"type": "integer"})
+    paid = ctx.review("pay", {"amount": 5})
+    return {
+        "task": [ctx.task.agent, ctx.task.message, ctx.task.attempt > 1],
+        "history": [line["content"] for line in ctx.session.history],
+        "file": [file.name, file.size, file.read().decode()],
+        "deadline": ctx.deadline is None,
+        "cancelled": ctx.cancelled,
+        "doubled": doubled,
+        "in": "a process" if pid != args["tester"] else "the test's process",
+        "caught": caught,
+        "answers": [colour, size, paid],
+        "child": ctx.run("@process/child", {"n": 1}, message="hello"),
+        "messages": ctx.messages(),
+    }
+
+
+@agent("@process/looks", isolation="process", memory_mb=512, cpu_seconds=30)
+def looks(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
+    """What a process finds in itself."""
+    descriptors = {}
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        try:
+            descriptors[int(name)] = stat.S_IFMT(os.fstat(int(name)).st_mode)
+        except OSError:
+            continue  # the listing's own
+    return {
+        "settings": [name for name in os.environ if name.startswith("RUNYARD_")],
+        "kept": os.environ.get("OF_THE_AUTHOR"),
+        "sockets": sum(kind == stat.S_IFSOCK for kind in descriptors.values()),
+        "descriptors": len(descriptors),
+        "leader": os.getpgrp() == os.getpid(),
+        "main_thread": threading.current_thread() is threading.main_thread(),
+        "start_method": multiprocessing.get_start_method(allow_none=True),
+        "parent_process": multiprocessing.parent_process() is None,
+        "policy": type(asyncio.get_event_loop_policy()).__module__,
+        "terminates": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
+        "interrupts": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+    }
+
+
+@agent("@process/leaves", isolation="process")
+async def leaves(ctx: Context, args: dict[str, Any]) -> int:
+    """Leaves something in its process, or nothing."""
+    what = args.get("what")
+    if what == "a thread":
+        threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    elif what == "a task":
+        args["left"] = asyncio.create_task(_stubborn())
+        await asyncio.sleep(0)
+    elif what == "a child" and os.fork() == 0:
+        signal.pause()
+    elif what == "a variable":
+        os.environ["LEFT"] = "here"
+    elif what == "a failure":
+        raise ValueError("no")
+    return os.getpid()
+
+
+async def _stubborn() -> None:
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            continue
+
+
+@agent("@process/asks", isolation="process")
+def asks(ctx: BlockingContext, args: dict[str, Any]) -> list[int]:
+    """Is suspended, and returns where it ran before and after."""
+    before = ctx.step("before", _pid)
+    ctx.ask("Go on?")
+    return [before, os.getpid()]
+
+
+@agent("@process/prints", isolation="process")
+def prints(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Prints and logs."""
+    print("printed")
+    logging.getLogger("author").info("logged")
+    threading.Thread(target=print, args=("from a thread",)).start()
+    print("without an end", end="")
+
+
+@agent("@process/crashes", isolation="process", retries=1)
+def crashes(ctx: BlockingContext, args: dict[str, Any]) -> int:
+    """Ends its process on its first attempt."""
+    if ctx.task.attempt == 1 or args.get("always"):
+        os._exit(3)
+    return ctx.task.attempt
+
+
+@agent("@process/odd", isolation="process")
+async def odd(ctx: Context, args: dict[str, Any]) -> Any:
+    """Gives a call what has no form, or makes no sense."""
+    if args["how"] == "an object":
+        await ctx.emit("x", {"lines": [object()]})
+    elif args["how"] == "a coroutine":
+        await ctx.step("x", _double(1))  # type: ignore[arg-type]
+    elif args["how"] == "too large":
+        await ctx.step("x", lambda: "x" * 2**27)
+    elif args["how"] == "a result":
+        await ctx.step("x", threading.Lock)
+    elif args["how"] == "an exit":
+        await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[attr-defined]
+    elif args["how"] == "no such call":
+        await ctx.no_such_call(1)  # type: ignore[attr-defined]

@@ -1,0 +1,113 @@
+"""One run of an agent's function, in the thread that calls it: a child process's main thread, or one of a worker's."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from runyard.authoring import AgentDefinition
+from runyard.errors import Cancelled, Suspension
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_common.runs.rules.tasks import Failure
+from runyard_workers.agent_code import values
+from runyard_workers.agent_code.arguments import arguments
+from runyard_workers.agent_code.exceptions import judged
+from runyard_workers.agent_code.failures import of_agent
+from runyard_workers.processes.calls import Calls
+from runyard_workers.processes.contexts import Start, context_of
+from runyard_workers.processes.loops import CodeLoop
+from runyard_workers.processes.wire import Message
+
+
+class CodeRun:
+    """`execute` and then `close`, in one thread; `answer` and `cancel` from any."""
+
+    def __init__(self, definition: AgentDefinition, start: Start, send: Callable[[bytes], None]) -> None:
+        self._definition = definition
+        self._start = start
+        self.calls = Calls(send)
+        self._loop: CodeLoop | None = None
+
+    def answer(self, message: Message) -> None:
+        """Bring in a message of the attempt."""
+        self.calls.answer(message)
+
+    def cancel(self, why: str) -> None:
+        """Have the code end: a coroutine is cancelled, and every call of the context is refused."""
+        self.calls.cancelled = self.calls.cancelled or why
+        loop = self._loop
+        if loop is not None:
+            loop.cancel()
+
+    def execute(self) -> None:
+        """Run the function and send how it ended."""
+        try:
+            value = values.output(self._called(), self._definition.name, self._start.bounds)
+            self.calls.send("ended", "output", value)
+        except BaseException as error:  # noqa: BLE001 - an agent may raise anything
+            self.calls.send("ended", *self._ended_by(error))
+
+    def close(self) -> int:
+        """Cancel what the code left behind; how many of its tasks and threads go on all the same."""
+        return 0 if self._loop is None else self._loop.close()
+
+    def _called(self) -> Any:
+        definition = self._definition
+        context = context_of(self.calls, self._start, definition.is_async)
+        if not definition.is_async:
+            value = definition.fn(context, arguments(definition, self._start.input))
+            return CodeLoop.run_alone(value) if inspect.isawaitable(value) else value
+        self._loop = CodeLoop()
+        return self._loop.run(self._main(context))
+
+    async def _main(self, context: Any) -> Any:
+        if self.calls.cancelled is not None:  # before there was a loop
+            raise Cancelled(self.calls.cancelled)
+        definition = self._definition
+        value = await definition.fn(context, arguments(definition, self._start.input))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here
+        return value
+
+    def _ended_by(self, error: BaseException) -> Message:
+        ordinary = judged(error, self.calls.is_ordered)
+        if isinstance(ordinary, Suspension):
+            return ("suspended", None)
+        if not isinstance(ordinary, Exception):
+            return ("cancelled", None)
+        if ordinary is not error:
+            ordinary.__cause__ = error
+        return ("failed", dataclasses.asdict(self._failure(ordinary)))
+
+    def _failure(self, error: Exception) -> Failure:
+        if self._start.memory_mb is not None and isinstance(error, MemoryError):
+            return memory_limit(self._start.memory_mb)
+        return of_agent(error).failure
+
+
+def memory_limit(memory_mb: int) -> Failure:
+    """The failure of a run whose code would have had more memory than its agent declares."""
+    return Failure(
+        "memory_limit",
+        f"The agent's process used more memory than its memory_mb={memory_mb} allows. Work on less at a time, or "
+        "raise it.",
+        Cause.AGENT,
+        True,
+        details={"memory_mb": memory_mb},
+    )
+
+
+def cpu_limit(cpu_seconds: float) -> Failure:
+    """The failure of a run whose code has used up the processor time that its agent declares."""
+    return Failure(
+        "cpu_limit",
+        f"The agent's process used its cpu_seconds={cpu_seconds:g} of processor time. Look for a loop without an end, "
+        "or raise it.",
+        Cause.AGENT,
+        True,
+        details={"cpu_seconds": cpu_seconds},
+    )

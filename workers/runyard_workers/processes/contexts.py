@@ -1,0 +1,146 @@
+"""The contexts of agents whose code runs elsewhere: every method of `Context` is a call by its name.
+
+A method that is added to `Context` works here as it is, if it is a coroutine whose arguments and result can cross (see
+`wire`). One that takes a function `fn` and its arguments keeps those where the code is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, cast
+
+from runyard.context import BlockingContext, Context, File, SessionInfo, TaskInfo
+from runyard_workers.agent_code.exceptions import represented
+from runyard_workers.agent_code.values import Bounds
+from runyard_workers.processes.calls import Bound, Calls
+from runyard_workers.processes.wire import Represented
+
+C = TypeVar("C", Context, BlockingContext)
+_LONGEST_SHOWN: Final = (
+    200  # characters of an argument, as a person sees it who decides on an irreversible step
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with. `deadline` is epoch seconds, `seconds_left` of the attempt's time."""
+
+    task: TaskInfo
+    session: SessionInfo | None
+    files: Sequence[tuple[str, str, str, int]]  # id, name, media type, size in bytes
+    deadline: float | None
+    seconds_left: float | None
+    input: Mapping[str, Any]
+    bounds: Bounds
+    lines_before: int | None = None  # printed by earlier attempts; None: what it prints is not for the run
+    memory_mb: int | None = None
+    cpu_seconds: float | None = None
+
+
+class _Part:
+    """A part of the context that has methods of its own: ``ctx.state.get(…)`` is the call ``state.get``."""
+
+    def __init__(self, call: Callable[..., Any], path: str) -> None:
+        self._call = call
+        self._path = path
+
+    def __getattr__(self, name: str) -> _Part:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _Part(self._call, f"{self._path}.{name}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(self._path, args, kwargs)
+
+
+class _Remote:
+    """What both kinds of context share."""
+
+    _calls: Calls
+    _call: Callable[..., Any]
+    _ends_at: float | None
+
+    @property
+    def deadline(self) -> float | None:
+        """See `Context.deadline`."""
+        return cast("float | None", vars(self)["_deadline"])
+
+    @property
+    def cancelled(self) -> bool:
+        """See `Context.cancelled`."""
+        past = self._ends_at is not None and time.monotonic() > self._ends_at
+        return past or self._calls.cancelled is not None
+
+    def _provider(self, vendor: str) -> Mapping[str, str]:
+        return cast("Mapping[str, str]", self._calls.call_blocking("_provider", (vendor,), {}))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _Part(self._call, name)
+
+
+def _remote(kind: type[C]) -> type[C]:
+    """The class of contexts of this kind whose every abstract method is a call."""
+    names = kind.__abstractmethods__ - {"deadline", "cancelled"}
+    members = {name: _member(name, inspect.getattr_static(kind, name)) for name in names}
+    return cast("type[C]", type(f"Remote{kind.__name__}", (_Remote, kind), members))
+
+
+def _member(name: str, of: Any) -> Any:
+    if not inspect.isfunction(of):
+        return property(lambda self: _Part(self._call, name))
+    split = _splitter(inspect.signature(of))
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._call(name, *split(args, kwargs))
+
+    method.__name__, method.__doc__ = name, of.__doc__
+    return method
+
+
+def _splitter(signature: inspect.Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """What of a method's arguments crosses: not those of a function `fn` that it takes with its arguments."""
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    names = list(signature.parameters)
+    if "fn" not in names or inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return lambda args, kwargs: (args, kwargs)
+    at = names.index("fn") - 1  # without self
+    own = {name for name, p in signature.parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def split(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        mine = {key: value for key, value in kwargs.items() if key in own}
+        if len(args) <= at or not callable(args[at]):
+            if len(args) > at and inspect.iscoroutine(args[at]):
+                args[at].close()  # a function was meant, and is asked for
+            return args, mine if len(args) > at else kwargs
+        bound = Bound(args[at], args[at + 1 :], {key: kwargs[key] for key in kwargs.keys() - own})
+        shown = args[at + 1 :] if mine.get("effect") == "irreversible" else ()
+        return (*args[:at], bound, *(Represented(represented(one)[:_LONGEST_SHOWN]) for one in shown)), mine
+
+    return split
+
+
+_RemoteContext: Final = _remote(Context)  # type: ignore[type-abstract]
+_RemoteBlockingContext: Final = _remote(BlockingContext)  # type: ignore[type-abstract]
+
+
+def context_of(calls: Calls, start: Start, is_async: bool) -> Any:
+    """The context that the function of an agent is given."""
+    context: Any = object.__new__(_RemoteContext if is_async else _RemoteBlockingContext)
+    vars(context).update(
+        _calls=calls,
+        _call=calls.call if is_async else calls.call_blocking,
+        _deadline=start.deadline,
+        _ends_at=None if start.seconds_left is None else time.monotonic() + start.seconds_left,
+        task=start.task,
+        session=start.session,
+        files=tuple(
+            File(*file, _Part(calls.call_blocking, f"files.{number}.read"))
+            for number, file in enumerate(start.files)
+        ),
+    )
+    return context

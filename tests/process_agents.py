@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runyard import AgentError, BlockingContext, Context, agent
+from runyard.turns import ModelTurn, ToolCall, ToolResult
 
 
 class Refused(Exception):
@@ -115,6 +116,31 @@ def blocking_calls(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]
         "child": ctx.run("@process/child", {"n": 1}, message="hello"),
         "messages": ctx.messages(),
     }
+
+
+async def _asked() -> ModelTurn:
+    call = ToolCall("call-1", "look", {"at": "it"})
+    return ModelTurn(
+        {"calls": 1}, "scripted", input_tokens=7, output_tokens=3, text="let me look", tool_calls=[call]
+    )
+
+
+@agent("@process/turns", isolation="process")
+async def turns(ctx: Context, args: dict[str, Any]) -> list[Any]:
+    """A loop of its own: what a tool calls is part of the tool's call."""
+
+    async def look(arguments: dict[str, Any]) -> ToolResult:
+        inner = await ctx.step("inner", _double, 2)
+        sure = await ctx.ask(f"Look at {arguments['at']}?")
+        return ToolResult([inner, sure])
+
+    turn = await ctx.model_turn("turn", _asked)
+    found = await ctx.tool_call("look", {"at": "it"}, look, call_id="call-1", review=True)
+    return [turn, found, await ctx.ask("Done?")]
+
+
+agent("@process/calls_on_loop")(calls)
+agent("@process/turns_on_loop")(turns)
 
 
 @agent("@process/looks", isolation="process", memory_mb=512, cpu_seconds=30)

@@ -97,7 +97,7 @@ async def _cancels(site: Installation, rounds: int) -> None:
     took = []
     for _ in range(rounds):
         task_id = await site.submit("@bench/endless")
-        await until(lambda: len(site.processes) > site.processes.idle)
+        await until(partial(_is_under_way, site, task_id))
         (process,) = [one for one in site.processes._all if one.served == 0]
         began = time.perf_counter()
         site.transact(partial(_cancel, task_id))
@@ -108,6 +108,10 @@ async def _cancels(site: Installation, rounds: int) -> None:
 
 def _cancel(task_id: str, tx: Tx) -> None:
     cancellations.cancel_tasks(tx, [task_id], "enough")
+
+
+def _is_under_way(site: Installation, task_id: str) -> bool:
+    return "progress" in site.events(task_id)
 
 
 def _is_dead(process: AgentProcess) -> bool:

@@ -24,6 +24,7 @@ def _blocking_steps(ctx: BlockingContext, args: dict[str, Any]) -> None:
 @agent("@bench/endless", isolation="process")
 def endless(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Never returns."""
+    ctx.progress(0)
     while True:
         pass
 

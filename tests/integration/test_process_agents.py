@@ -12,7 +12,7 @@ import pytest
 
 from runyard import Context, agent
 from runyard.authoring import registered
-from runyard.testing import Outcome, approve, run
+from runyard.testing import Outcome, approve, edit, run
 from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events
@@ -32,7 +32,7 @@ def site_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'runyard.db'}"
 
 
-def _made(agent: Any, processes: bool) -> Outcome:
+def _made(agent: str, processes: bool) -> Outcome:
     return run(
         agent,
         {"n": 4, "tester": os.getpid()},
@@ -52,20 +52,35 @@ def _reported(outcome: Outcome) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("agent", [process_agents.calls, process_agents.blocking_calls], ids=["async", "def"])
+@pytest.mark.parametrize("name", ["calls", "blocking_calls"])
 @pytest.mark.timeout(120)
-def test_every_call_of_the_context_does_in_a_process_what_it_does_in_a_thread(agent: Any) -> None:
-    in_process, in_thread = _made(agent, processes=True), _made(agent, processes=False)
-    assert in_process.error is None
-    assert in_process.status == "completed"
+def test_every_call_of_the_context_does_in_a_process_what_it_does_elsewhere(name: str) -> None:
+    in_process = _made(f"@process/{name}", processes=True)
+    elsewhere = [_made(f"@process/{name}", processes=False)]  # in a thread
+    if name == "calls":
+        elsewhere.append(_made("@process/calls_on_loop", processes=False))
+    assert (in_process.status, in_process.error) == ("completed", None)
     assert in_process.output.pop("in") == "a process"
-    assert in_thread.output.pop("in") == "the test's process"
-    assert in_process.output == in_thread.output
     assert in_process.output["doubled"] == 8
     assert in_process.output["caught"] == ["refused with 7", 7]
-    assert _reported(in_process) == _reported(in_thread)
-    assert (in_process.asked, in_process.attempts) == (in_thread.asked, in_thread.attempts)
-    assert in_process.tokens == in_thread.tokens
+    for outcome in elsewhere:
+        assert outcome.output.pop("in") == "the test's process"
+        assert outcome.output | {"task": None} == in_process.output | {"task": None}
+        assert _reported(outcome) == _reported(in_process)
+        assert (outcome.asked, outcome.attempts) == (in_process.asked, in_process.attempts)
+        assert outcome.tokens == in_process.tokens
+
+
+def test_turns_and_tool_calls_of_an_agents_own_loop_do_the_same_in_a_process() -> None:
+    answers = {"Approve the call of look.": edit({"at": "that"}), "Look at that?": "sure", "Done?": "yes"}
+    in_process, on_loop = (
+        run(f"@process/{name}", {}, answers=answers, processes=True) for name in ("turns", "turns_on_loop")
+    )
+    assert in_process.error is None
+    assert in_process.output == [{"calls": 1}, [4, "sure"], "yes"]
+    assert in_process.output == on_loop.output
+    assert _reported(in_process) == _reported(on_loop)
+    assert (in_process.asked, in_process.usage) == (on_loop.asked, on_loop.usage)
 
 
 @pytest.mark.parametrize(

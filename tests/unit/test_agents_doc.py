@@ -25,7 +25,7 @@ def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # What they register is theirs alone: other tests of this process have tools of the same names.
     monkeypatch.setattr("runyard.tools._registry", dict(tools._registry))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     names: dict[str, object] = {"__name__": "agents_doc"}
     for number, snippet in enumerate(snippets, 1):
         exec(compile(snippet, f"docs/agents.md, snippet {number}", "exec"), names)

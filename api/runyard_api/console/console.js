@@ -121,6 +121,8 @@ async function agent(name) {
   const message = field({ type: "string" }, "Message", false);
   const args = field(schema ?? {}, schema?.properties ? "" : "Arguments", Boolean(schema));
   const facts = [["kind", a.kind], ["version", a.version], ["runs at once", a.manifest.max_concurrent],
+    ["isolation", a.manifest.isolation], ["memory, MiB", a.manifest.memory_mb],
+    ["processor seconds", a.manifest.cpu_seconds],
     ["timeout", a.manifest.timeout && `${a.manifest.timeout} s`], ["model", a.manifest.model]];
   main.append(h("a", { class: "back", href: "#/agents" }, "← Agents"), h("h1", {}, a.full_name),
     h("p", { class: "sub" }, a.description ?? ""), h("div", { class: "split" },

@@ -124,3 +124,37 @@ def test_a_second_agent_of_a_name_is_refused_with_both_places() -> None:
         ValueError, match=r"(?s)Two agents are named @default/same: _good \(.*, line \d+\) and .*<lambda> \("
     ):
         agent("same")(lambda ctx, args: _wrapped(args))
+
+
+async def _async(ctx: Any, args: Any) -> None: ...
+def _plain(ctx: Any, args: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fn", "options", "message"),
+    [
+        (_async, {"isolation": "subprocess"}, "isolation 'subprocess' is none of loop, thread, process"),
+        (_plain, {"isolation": "loop"}, "a plain `def` would block its worker's event loop"),
+        (_async, {"memory_mb": 512}, "memory_mb needs isolation='process'"),
+        (_plain, {"isolation": "thread", "cpu_seconds": 5}, "cpu_seconds needs isolation='process'"),
+        (_plain, {"isolation": "process", "memory_mb": 8}, "is not a number of MiB from 64"),
+        (_plain, {"isolation": "process", "memory_mb": 512.5}, "is not a number of MiB from 64"),
+        (_plain, {"isolation": "process", "cpu_seconds": 0}, "is not a number of seconds above 0"),
+    ],
+)
+def test_an_isolation_that_no_run_could_have_is_refused(
+    fn: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        agent("isolated", **options)(fn)
+    assert authoring.registered() == {}
+
+
+def test_where_a_function_runs_follows_from_its_kind_and_the_manifest_has_what_is_declared() -> None:
+    agent("coroutine")(_async)
+    agent("plain")(_plain)
+    agent("own", isolation="process", memory_mb=512, cpu_seconds=1.5)(_async)
+    coroutine, plain, own = authoring.registered().values()
+    assert (coroutine.runs_in, plain.runs_in, own.runs_in) == ("loop", "thread", "process")
+    assert "isolation" not in coroutine.manifest
+    assert [own.manifest[name] for name in ("isolation", "memory_mb", "cpu_seconds")] == ["process", 512, 1.5]

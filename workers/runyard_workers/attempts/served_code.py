@@ -89,7 +89,7 @@ class ServedCode:
             attempt.siblings = _RemoteSiblings(self._settle)
 
     def function(self, number: int) -> Callable[..., Any]:
-        """What stands for the code's function of this number: called, it runs there."""
+        """What represents the code's function of this number: called, it runs there."""
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await self._invoke(number, args, kwargs)

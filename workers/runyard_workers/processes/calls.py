@@ -207,7 +207,7 @@ class Calls:
         try:
             value = self._functions[function](*args, **kwargs)
             if inspect.isawaitable(value):
-                value = CodeLoop.run_alone(value)
+                value = CodeLoop.run_once(value)
             self.send("returned", number, invocation, value)
         except BaseException as error:  # noqa: BLE001 - the attempt gets it, exits included
             self._send_raised(number, invocation, self._judged(error, False))

@@ -59,7 +59,7 @@ class CodeRun:
         context = context_of(self.calls, self._start, definition.is_async)
         if not definition.is_async:
             value = definition.fn(context, arguments(definition, self._start.input))
-            return CodeLoop.run_alone(value) if inspect.isawaitable(value) else value
+            return CodeLoop.run_once(value) if inspect.isawaitable(value) else value
         self._loop = CodeLoop()
         return self._loop.run(self._main(context))
 

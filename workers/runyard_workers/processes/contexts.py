@@ -103,7 +103,7 @@ def _member(name: str, of: Any) -> Any:
 
 
 def _splitter(signature: inspect.Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """What of a method's arguments crosses: not those of a function `fn` that it takes with its arguments."""
+    """Which of a method's arguments cross: not those of a function `fn` that it takes with its arguments."""
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     names = list(signature.parameters)
     if "fn" not in names or inspect.Parameter.VAR_POSITIONAL not in kinds:

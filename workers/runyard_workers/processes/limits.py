@@ -51,7 +51,7 @@ def resident(pid: int) -> int:
 
 
 def own_memory(pid: int) -> int:
-    """Bytes that are the process's own: anonymous and shared memory, in proportion to its sharers, and what of it is
+    """Bytes that are the process's own: anonymous and shared memory, in proportion to its sharers, and its part that is
     swapped out. Reading that takes milliseconds for gigabytes."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

@@ -54,7 +54,7 @@ class CodeLoop:
         return len(left) + self._threads.size
 
     @classmethod
-    def run_alone(cls, awaitable: Awaitable[Any]) -> Any:
+    def run_once(cls, awaitable: Awaitable[Any]) -> Any:
         """What `awaitable` gives, on a loop that is made for it."""
 
         async def main() -> Any:

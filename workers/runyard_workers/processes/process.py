@@ -100,7 +100,7 @@ class AgentProcess(asyncio.Protocol):
         """Forget what messages and the process's death were for."""
         self.on_message: Callable[[Message], None] = lambda message: None
         self.on_death: Callable[[Death], None] = lambda death: None
-        #: Makes what stands for a function of the code that a message refers to.
+        #: Makes what represents a function of the code that a message refers to.
         self.function: Callable[[int], Any] = _no_function
 
     @property

@@ -38,7 +38,7 @@ _KNOWN: Final[dict[tuple[str, str], Any]] = {
 
 
 class Represented:
-    """Stands in the place of a value that stays with the agent's code: its text."""
+    """Takes the place of a value that stays with the agent's code: its text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -90,7 +90,7 @@ class Writer(pickle.Pickler):
 
 
 class Reader(pickle.Unpickler):
-    """Reads what an agent's code sends. `function` makes what stands for a function of that number."""
+    """Reads what an agent's code sends. `function` makes what represents a function of that number."""
 
     def __init__(self, file: io.BytesIO, function: Callable[[int], Any]) -> None:
         super().__init__(file)
@@ -115,13 +115,14 @@ def written(message: Message, refer: Callable[[Callable[..., Any]], int]) -> byt
         raise AgentError("A value nests too deep, or contains itself.", code="value_not_json") from None
     except Exception as error:
         raise AgentError(f"A value cannot be sent: {summary(error)}", code="value_not_json") from error
-    if file.tell() > LONGEST:
+    text = file.getvalue()
+    if len(text) > LONGEST:
         raise AgentError(
-            f"A value is {file.tell():,} bytes; {LONGEST:,} may cross between a process and its worker. Keep large "
+            f"A value is {len(text):,} bytes; {LONGEST:,} may cross between a process and its worker. Keep large "
             "data in a file or a store of its own, and give its address.",
             code="value_too_large",
         )
-    return file.getvalue()
+    return text
 
 
 def read(text: bytes | memoryview, function: Callable[[int], Any]) -> Message:

@@ -23,9 +23,10 @@ class Described:
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, Any]:
     """A failure as the journal keeps it: type, text, and those arguments and attributes that are plain JSON."""
-    if isinstance(error, Described):
-        return error.described
-    found: dict[str, Any] = {
+    if issubclass(type(error), Described):  # an exception may lie about its class, or raise where it is asked
+        found: dict[str, Any] = error.described  # type: ignore[attr-defined]
+        return found
+    found = {
         "type": kind_of(error),
         "module": type(error).__module__,
         "name": type(error).__qualname__,

@@ -185,6 +185,8 @@ class Calls:
                 if task.cancelling() > before:
                     await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here
             self.send("returned", number, invocation, value)
+        except Exception as error:  # noqa: BLE001 - the attempt gets it
+            self._send_raised(number, invocation, error)
         except BaseException as error:
             ordinary = self._judged(error, task.cancelling() > before)
             if isinstance(ordinary, asyncio.CancelledError):
@@ -209,7 +211,9 @@ class Calls:
             if inspect.isawaitable(value):
                 value = CodeLoop.run_once(value)
             self.send("returned", number, invocation, value)
-        except BaseException as error:  # noqa: BLE001 - the attempt gets it, exits included
+        except Exception as error:  # noqa: BLE001 - the attempt gets it
+            self._send_raised(number, invocation, error)
+        except BaseException as error:  # noqa: BLE001 - exits included
             self._send_raised(number, invocation, self._judged(error, False))
         finally:
             _inside.reset(token)
@@ -229,14 +233,15 @@ class Calls:
         )
 
     def _send_raised(self, number: int, invocation: int, error: BaseException) -> None:
-        if isinstance(error, Suspension):
+        kind = type(error)
+        if issubclass(kind, Suspension):
             self.send("raised", number, invocation, "suspended", None, None, False)
-        elif isinstance(error, Cancelled | asyncio.CancelledError):
+        elif issubclass(kind, Cancelled | asyncio.CancelledError):
             self.send("raised", number, invocation, "cancelled", None, None, False)
         else:
             key = next(self._numbers)
             self._raised[key] = error
-            is_agents = isinstance(error, AgentError)
+            is_agents = issubclass(kind, AgentError)
             self.send(
                 "raised", number, invocation, "error", key, (describe(error), note_of(error)), is_agents
             )

@@ -47,7 +47,9 @@ class CodeRun:
         try:
             value = values.output(self._called(), self._definition.name, self._start.bounds)
             self.calls.send("ended", "output", value)
-        except BaseException as error:  # noqa: BLE001 - an agent may raise anything
+        except Exception as error:  # noqa: BLE001 - an agent may raise anything
+            self.calls.send("ended", "failed", self._failure(error))
+        except BaseException as error:  # noqa: BLE001 - exits included
             self.calls.send("ended", *self._ended_by(error))
 
     def close(self) -> int:
@@ -81,12 +83,13 @@ class CodeRun:
             return ("cancelled", None)
         if ordinary is not error:
             ordinary.__cause__ = error
-        return ("failed", dataclasses.asdict(self._failure(ordinary)))
+        return ("failed", self._failure(ordinary))
 
-    def _failure(self, error: Exception) -> Failure:
-        if self._start.memory_mb is not None and isinstance(error, MemoryError):
-            return memory_limit(self._start.memory_mb)
-        return of_agent(error).failure
+    def _failure(self, error: Exception) -> dict[str, Any]:
+        limit = self._start.memory_mb
+        if limit is not None and issubclass(type(error), MemoryError):
+            return dataclasses.asdict(memory_limit(limit))
+        return dataclasses.asdict(of_agent(error).failure)
 
 
 def memory_limit(memory_mb: int) -> Failure:

@@ -231,5 +231,6 @@ CHANGING = {
     "slots",
     "starts",
     "turns",
+    "worker_agents",
     "workers",
 }

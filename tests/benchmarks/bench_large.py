@@ -1,8 +1,8 @@
-"""Claims beside ten thousand organisations with work, admissions where a limit keeps as many queued, and runs that
-resume behind thousands of steps.
+"""Claims beside ten thousand organisations with work, admissions where a limit keeps as many queued, ten thousand
+agents, the lateness of event loops beside runs with megabytes, and runs that resume behind thousands of steps.
 
-python -m tests.benchmarks.bench_large [--organisations 10000] [--steps 500 1000 2000 4000] [--bytes 50000]
-    [--database postgres|sqlite]
+python -m tests.benchmarks.bench_large [--organisations 10000] [--agents 10000] [--steps 500 1000 2000 4000]
+    [--bytes 50000] [--database postgres|sqlite]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from runyard_common.human_tasks.service import answers
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables.query import JournalEntry
 from tests import databases as migrated
+from tests.benchmarks import large_agents, large_values
 from tests.benchmarks.bench_schedules import databases
 from tests.installation import Installation
 from tests.integration.test_many_lanes import Crowd
@@ -29,6 +30,7 @@ from tests.integration.test_queued_lanes import Queue
 
 TASKS = 20_000
 ROUNDS = 30
+FEW_AGENTS = 50
 _CHUNK = 200
 
 
@@ -126,6 +128,7 @@ def main() -> None:
     """Measure on each database."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--organisations", type=int, default=10_000)
+    parser.add_argument("--agents", type=int, default=10_000)
     parser.add_argument("--steps", type=int, nargs="+", default=[500, 1000, 2000, 4000])
     parser.add_argument("--bytes", type=int, default=50_000)
     parser.add_argument("--database", choices=["postgres", "sqlite"], action="append")
@@ -150,6 +153,12 @@ def main() -> None:
             )
             for each in (behind_one, behind_many):
                 each.store.db.close()
+        with databases(kind) as (few_url, many_url):
+            for line in large_agents.compare(few_url, many_url, FEW_AGENTS, given.agents):
+                print(f"{kind}: with {given.agents:,} agents, to {FEW_AGENTS}: {line}")
+        with databases(kind) as (url, _):
+            for line in large_values.compare(url if kind == "postgres" else ""):
+                print(f"{kind}: {line}")
         for steps in given.steps:
             with databases(kind) as (url, _):
                 seconds, memory = asyncio.run(resumed(url, steps, given.bytes))

@@ -17,7 +17,7 @@ from runyard_common.runs.queries import lanes, workers
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import submissions
 from runyard_common.runs.service.claims import Batch, Claim, claim
-from runyard_common.tables.query import Task
+from runyard_common.tables.query import Task, WorkerAgent
 from runyard_common.values.ids import uuid7
 from tests import databases
 from tests.sqlite_work import steps
@@ -56,10 +56,10 @@ class Crowd:
             for lane, weight in weights.items():
                 lanes.weigh(tx, lane, weight)
 
-    def claim(self, slots: int, agents_: tuple[str, ...] | None = None) -> list[str]:
+    def claim(self, slots: int, agents_: tuple[str, ...] | None = None, worker: str = WORKER) -> list[str]:
         """The lanes of the tasks that a claim takes."""
         with self.store.begin() as tx:
-            (batch,) = claim(tx, [Claim(WORKER, slots, agents_)])
+            (batch,) = claim(tx, [Claim(worker, slots, agents_)])
         assert isinstance(batch, Batch)
         return [one.task.lane for one in batch.claimed]
 
@@ -121,6 +121,23 @@ def test_a_worker_finds_the_one_task_that_it_can_run_behind_all_others(crowd: Cr
     crowd.add(names[-1:], 2)
     assert crowd.claim(10, ("@test/mine@1.0.0",)) == [names[-1]] * 2
     assert len(crowd.claim(10, ("@test/other@1.0.0",))) == 10
+
+
+def test_a_worker_with_more_agents_than_a_statement_names_claims_their_runs_alone(crowd: Crowd) -> None:
+    mine = tuple(f"@test/agent{number}@1.0.0" for number in range(workers.MANY_AGENTS + 1))
+    for agent, lane in ((mine[-1], "mine"), ("@test/other@1.0.0", "other"), (None, "any")):
+        crowd.require(agent)
+        crowd.add([lane], 3)
+    with crowd.store.begin() as tx:
+        workers.enlist(tx, "many", "test", 1, 1000, 1e9, mine, mine)
+    assert sorted(crowd.claim(10, mine, "many")) == ["any"] * 3 + ["mine"] * 3
+    crowd.require(mine[0])
+    crowd.add(["mine"], 2)  # an only lane, which has other work
+    assert crowd.claim(1, mine, "many") == ["mine"]
+    with crowd.store.begin() as tx:
+        workers.forget(tx, ["many"])
+    with crowd.store.read() as conn:
+        assert conn.execute(select(WorkerAgent.agent)).all() == []
 
 
 def test_all_work_is_claimed_however_many_slots(crowd: Crowd) -> None:

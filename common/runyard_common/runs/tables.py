@@ -248,6 +248,15 @@ class Worker(c.Table):
     seen_at = c.instant()
 
 
+class WorkerAgent(c.Table):
+    """A Python agent (@scope/name@version) of a worker that has many: its claims look here for a task's agent."""
+
+    __tablename__ = "worker_agents"
+
+    worker_id = c.key()
+    agent = c.text(length=272, primary_key=True)
+
+
 class Outbox(c.Table):
     """A wake-up to send, as earlier versions write them: a pending task is its own now, and the relay deletes these."""
 

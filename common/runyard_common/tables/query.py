@@ -60,3 +60,4 @@ TaskEvent: Any = runs.TaskEvent
 Turn: Any = usage.Turn
 User: Any = identity.User
 Worker: Any = runs.Worker
+WorkerAgent: Any = runs.WorkerAgent

@@ -32,6 +32,7 @@ from runyard_common.tables import query as runs
 from runyard_common.webhooks.queries.endpoints import LISTENED
 
 _T: Final = runs.Task.__table__.c
+_A: Final = runs.WorkerAgent.__table__.c
 #: Written out: a database that plans a statement once cannot see in a parameter which partial index serves.
 _PENDING: Final[Any] = literal_column("'pending'")
 
@@ -51,16 +52,40 @@ class Look:
     left: int | None = None
 
 
-def look(tx: Tx, worker_id: str, slots: int, having: Sequence[str] | None = None) -> Look | None:
+@dataclass(frozen=True, slots=True)
+class Having:
+    """A worker, and the Python agents (name@version) that it can run; None: all."""
+
+    worker_id: str
+    agents: Sequence[str] | None = None
+
+    @property
+    def count(self) -> int | None:
+        """How many of them a statement names; `_ROWS` where it looks at the worker's rows instead."""
+        if self.agents is None:
+            return None
+        return _ROWS if len(self.agents) > workers.MANY_AGENTS else len(self.agents)
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of `_next`: one for each agent, as a worker has the same ones each time."""
+        if self.count == _ROWS:
+            return {"worker": self.worker_id}
+        return {f"having_{place}": agent for place, agent in enumerate(self.agents or ())}
+
+
+_ROWS: Final = -1
+
+
+def look(tx: Tx, slots: int, having: Having) -> Look | None:
     """The lanes with work, for a worker that may claim; None: it may not, as it was declared lost.
 
-    On PostgreSQL the tasks come in the same round trip where only one lane has work. `having` as for `claimable`.
+    On PostgreSQL the tasks come in the same round trip where only one lane has work.
     """
     if not tx.db.is_postgres:
-        return Look(lanes.window(tx.conn)) if workers.alive(tx, worker_id) else None
-    asked: dict[str, Any] = {"worker": worker_id, "slots": slots, "after": None, "most": lanes.MOST}
-    asked |= _having(having)
-    found = _looked(None if having is None else len(having)).all(tx.conn, asked)
+        return Look(lanes.window(tx.conn)) if workers.alive(tx, having.worker_id) else None
+    asked: dict[str, Any] = {"worker": having.worker_id, "slots": slots, "after": None, "most": lanes.MOST}
+    found = _looked(having.count).all(tx.conn, asked | having.parameters)
     if not found:
         return None
     with_work = [row for row in found if row.in_lane is not None]
@@ -93,12 +118,9 @@ def _look(agents: int | None) -> Select[Any]:
     return select(*lane.c, left.c.left, *found.c).select_from(joined)
 
 
-def claimable(
-    tx: Tx, turns: Mapping[str, int], having: Sequence[str] | None = None
-) -> list[tuple[Task, bool]]:
+def claimable(tx: Tx, turns: Mapping[str, int], having: Having) -> list[tuple[Task, bool]]:
     """The next tasks of each of these lanes, as many as it has turns at least, locked, and whether their organisations
-    may have endpoints. Those another worker is claiming are skipped. Large inputs are left out: see `with_input`.
-    `having` are the Python agents (name@version) that can be run; None: all."""
+    may have endpoints. Those another worker is claiming are skipped. Large inputs are left out: see `with_input`."""
     if not turns:
         return []
     asked_lanes, counts = list(turns), list(turns.values())
@@ -106,9 +128,7 @@ def claimable(
         asked: dict[str, Any] = {"lanes": asked_lanes, "counts": counts}
     else:
         asked = {"lanes": dump(asked_lanes), "most": max(counts)}
-    asked |= _having(having)
-    statement = _claimable(None if having is None else len(having))
-    found = statement.all(tx.conn, asked)
+    found = _claimable(having.count).all(tx.conn, asked | having.parameters)
     return [(tasks.task(row, tasks.CLAIMED_NAMES), getattr(row, "listened", True)) for row in found]
 
 
@@ -138,27 +158,28 @@ def _first(agents: int | None) -> Select[Any]:
 def _next(c: Any, columns: Sequence[Any], lane: Any, agents: int | None) -> Select[Any]:
     query = select(*columns).where(c.status == _PENDING, c.lane == lane)
     if agents is not None:
-        query = query.where(_runnable(c, [bindparam(f"having_{place}") for place in range(agents)]))
+        query = query.where(_runnable(c, agents))
     return query.order_by(c.resume, c.priority, c.id)
 
 
-def _having(agents: Sequence[str] | None) -> dict[str, str]:
-    """Parameters of `_next`: one for each agent, as a worker has the same ones each time."""
-    return {f"having_{place}": agent for place, agent in enumerate(agents or ())}
-
-
-def _runnable(c: Any, having: Sequence[Any]) -> ColumnElement[bool]:
-    """Tasks for any worker, and those that require an agent of `having`."""
+def _runnable(c: Any, agents: int) -> ColumnElement[bool]:
+    """Tasks for any worker, and those that require an agent which the worker has."""
     for_any: ColumnElement[bool] = c.required_agent.is_(None)
-    return or_(for_any, c.required_agent.in_(having)) if having else for_any
+    if agents == _ROWS:
+        # A value, and not EXISTS: PostgreSQL would read all of the worker's agents for that.
+        its: Select[Any] = select(literal_column("1")).where(_A.worker_id == bindparam("worker"))
+        found = its.where(_A.agent == c.required_agent).correlate(c.required_agent.table).scalar_subquery()
+        return or_(for_any, found == literal_column("1"))
+    named: list[Any] = [bindparam(f"having_{place}") for place in range(agents)]
+    return or_(for_any, c.required_agent.in_(named)) if named else for_any
 
 
-def any_left(conn: Connection, but: Sequence[str], having: Sequence[str] | None = None) -> bool:
+def any_left(conn: Connection, but: Sequence[str], having: Having) -> bool:
     """Whether a task may be claimed besides these, also one that another transaction has locked."""
     query = select(_T.id).where(_T.status == _PENDING, _T.id.not_in(but)).limit(1)
-    if having is not None:
-        query = query.where(_runnable(_T, having))
-    return conn.execute(query).first() is not None
+    if having.count is not None:
+        query = query.where(_runnable(_T, having.count))
+    return conn.execute(query, having.parameters).first() is not None
 
 
 def by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import ClassVar, Final
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
@@ -14,6 +15,9 @@ from runyard_common.tables import query as tables
 from runyard_common.tables.query import Outbox, Task
 
 _T = tables.Worker
+_AGENTS = tables.WorkerAgent
+#: A worker with more Python agents than these has a row for each, and its claims do not name them.
+MANY_AGENTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ def enlist(
             "draining": False,
             "running": 0,
             "agents": None if agents is None else sorted(agents),
-            "brings": None if brings is None else sorted(brings),
+            "brings": None if brings is None or brings == agents else sorted(brings),
             "started_at": tx.now,
             "seen_at": tx.now,
         },
     )
+    if agents is not None and len(agents) > MANY_AGENTS:
+        tx.conn.execute(insert(_AGENTS), [{"worker_id": worker_id, "agent": agent} for agent in set(agents)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,7 @@ def retire(tx: Tx, worker_id: str) -> bool:
     named = select(Task.id).where(Task.status == "running", Task.lease_owner == worker_id).limit(1)
     if tx.conn.execute(named).first() is not None:
         return False
-    tx.conn.execute(delete(_T).where(_T.id == worker_id))
+    forget(tx, [worker_id])
     return True
 
 
@@ -153,7 +159,18 @@ def lost(conn: Connection) -> list[str]:
 
 def forget(tx: Tx, worker_ids: Sequence[str]) -> None:
     """Remove lost workers that hold no run any more."""
+    tx.conn.execute(delete(_AGENTS).where(_AGENTS.worker_id.in_(worker_ids)))
     tx.conn.execute(delete(_T).where(_T.id.in_(worker_ids)))
+
+
+_Life = tuple[str, float]
+
+
+class _Lives:
+    """The agents of the workers that the last look has seen. A life has the same ones until it ends, and they may be
+    thousands."""
+
+    agents: ClassVar[Mapping[_Life, frozenset[str] | None]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +195,19 @@ class Fleet:
 
 def fleet(conn: Connection, now: float) -> Fleet:
     """The agents of the workers that are alive; one that drains claims nothing any more."""
-    query = select(_T.agents).where(_T.lost.is_(False), _T.draining.is_(False), _T.lease_expires_at > now)
-    return Fleet(tuple(None if a is None else frozenset(a) for a in conn.execute(query).scalars()))
+    alive = (_T.lost.is_(False), _T.draining.is_(False), _T.lease_expires_at > now)
+    query = select(_T.id, _T.started_at).where(*alive)
+    lives = [(row.id, row.started_at) for row in conn.execute(query)]
+    known = _Lives.agents
+    if unknown := [id_ for id_, started_at in lives if (id_, started_at) not in known]:
+        query = select(_T.id, _T.started_at, _T.agents).where(_T.id.in_(unknown))
+        found = {
+            (r.id, r.started_at): None if r.agents is None else frozenset(r.agents)
+            for r in conn.execute(query)
+        }
+        known = found | {life: known[life] for life in lives if life in known}
+        _Lives.agents = known
+    return Fleet(tuple(known[life] for life in lives if life in known))
 
 
 def brought(conn: Connection, worker_ids: Sequence[str] | None = None) -> set[str]:

@@ -77,17 +77,18 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
     slots = min(command.slots + sum(task_id in command.vacating for task_id in tx.left), AT_MOST)
     if not slots:
         return Batch([])
-    look = pending.look(tx, command.worker_id, slots, command.agents)
+    having = pending.Having(command.worker_id, command.agents)
+    look = pending.look(tx, slots, having)
     if look is None:
         return LeaseLost(worker_id=command.worker_id)
-    dealt = turns.deal(tx, slots, command.agents, look)
+    dealt = turns.deal(tx, slots, having, look)
     chosen = dealt.tasks
     # Only PostgreSQL skips locked rows; SQLite has one writer.
     more = dealt.waiting and len(chosen) < slots and tx.db.is_postgres
     if more and look.left is not None:
         more = look.left > len(chosen)
     elif more:
-        more = pending.any_left(tx.conn, [task.id for task in chosen], command.agents)
+        more = pending.any_left(tx.conn, [task.id for task in chosen], having)
     if not chosen:
         return Batch([], more, slots)
     heads = {task.id: head(task, task.id in dealt.listened) for task in chosen}

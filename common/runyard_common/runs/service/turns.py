@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import lanes, pending
-from runyard_common.runs.queries.pending import Look
+from runyard_common.runs.queries.pending import Having, Look
 from runyard_common.runs.rules.fairness import LaneClock, Place, order, system_time, turns_of
 from runyard_common.runs.rules.tasks import Task
 
@@ -20,7 +20,7 @@ class _Deal:
 
     tx: Tx
     slots: int
-    agents: tuple[str, ...] | None
+    having: Having
     chosen: dict[str, Task] = field(default_factory=dict)
     served: Counter[str] = field(default_factory=Counter)
     listened: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class _Deal:
         """Lock the next tasks of these lanes; the lanes that had fewer."""
         asked = {lane: count + self.served[lane] for lane, count in turns.items()}
         got: Counter[str] = Counter()
-        for task, listened in pending.claimable(self.tx, asked, self.agents):
+        for task, listened in pending.claimable(self.tx, asked, self.having):
             if task.id not in self.chosen and got[task.lane] < turns[task.lane]:
                 self.chosen[task.id] = task
                 self.listened |= {task.id} if listened else set()
@@ -53,12 +53,12 @@ class Dealt:
     listened: AbstractSet[str]
 
 
-def deal(tx: Tx, slots: int, agents: tuple[str, ...] | None, look: Look) -> Dealt:
-    """Deal free slots to the lanes that have work, until slots or work run out. `agents` as in `Claim`."""
+def deal(tx: Tx, slots: int, having: Having, look: Look) -> Dealt:
+    """Deal free slots to the lanes that have work, until slots or work run out."""
     window = look.window
     if look.tasks is not None:
         return Dealt(look.tasks, True, look.listened)
-    hand = _Deal(tx, slots, agents)
+    hand = _Deal(tx, slots, having)
     if window.whole:
         place = _deal_by_time(hand, window.clocks, set(window.clocks), window.place.system)
     else:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from runyard.checkpoints import CheckpointLog
+from runyard.errors import AgentError
 from runyard.turns import ModelTurn
 
 Effect = Literal["read", "idempotent", "irreversible"]
@@ -79,6 +81,11 @@ class _RunInfo(ABC):
     def cancelled(self) -> bool:
         """Whether the task was stopped, ran out of time, or is no longer this worker's."""
 
+    @property
+    @abstractmethod
+    def stopped(self) -> bool:
+        """Whether the task was stopped or this attempt ran out of time: no other worker goes on with the attempt."""
+
 
 class Context(_RunInfo):
     """The context of an ``async def`` agent.
@@ -112,11 +119,13 @@ class Context(_RunInfo):
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
+        key: str | None = None,
     ) -> Any:
         """Ask the user and wait, holding nothing (`waiting_for_input`); returns the answer.
 
         Several questions ([{key, text, schema?}]) return an object by key. `schema` checks the answer. After
-        `timeout` seconds the run goes on with `default` if one is given, and else fails.
+        `timeout` seconds the run goes on with `default` if one is given, and else fails. The answer is found again
+        by the order of the calls, or by `key`, unique within the run, where that order may differ.
         """
 
     @abstractmethod
@@ -128,10 +137,12 @@ class Context(_RunInfo):
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
+        key: str | None = None,
     ) -> Any:
         """Let a person approve `action` (`awaiting_review`); returns the arguments, edited if they edited them.
 
         Raises `Rejected` with the reason when they reject it, and with ``on_timeout="reject"`` after `timeout` seconds.
+        `key`: see `ask`.
         """
 
     @abstractmethod
@@ -175,6 +186,17 @@ class Context(_RunInfo):
         and turns inside `fn` belong to the call: they are not asked for again once it has ended.
         """
 
+    def checkpoint_log(self, name: str) -> CheckpointLog:
+        """A log in this run's journal in which a library keeps its own state: for adapters of agent libraries.
+
+        The second log of a name, in order of the calls, is another one. Raises `AgentError` where the agent's code runs
+        in a thread or a process of its own.
+        """
+        raise AgentError(
+            f"The adapter of {name} needs isolation='loop': its checkpoints are not kept from a thread or a process.",
+            code="invalid_call",
+        )
+
     @abstractmethod
     async def emit(self, type: str, data: Any = None) -> None:
         """Report an event of the agent's own to the task's log and followers."""
@@ -215,6 +237,7 @@ class BlockingContext(_RunInfo):
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
+        key: str | None = None,
     ) -> Any:
         """See `Context.ask`."""
 
@@ -227,6 +250,7 @@ class BlockingContext(_RunInfo):
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
+        key: str | None = None,
     ) -> Any:
         """See `Context.review`."""
 

@@ -14,14 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runyard.adapters._langgraph import LangGraphAgent, langgraph
     from runyard.adapters._pydantic_ai import PydanticAI, pydantic_ai
 
 #: Each name with the module that has it.
 _LAZY = {
+    **dict.fromkeys(("LangGraphAgent", "langgraph"), "runyard.adapters._langgraph"),
     **dict.fromkeys(("PydanticAI", "pydantic_ai"), "runyard.adapters._pydantic_ai"),
 }
 
-__all__ = ["PydanticAI", "pydantic_ai"]
+__all__ = ["LangGraphAgent", "PydanticAI", "langgraph", "pydantic_ai"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,11 +55,15 @@ class TurnStart:
 
 @dataclass(frozen=True, slots=True)
 class EndTurn:
-    """A model's answer: its journal entry, what it used, and the conversation lines it adds."""
+    """A model's answer: its journal entry, what it used, and the conversation lines it adds.
+
+    `more`: the further turns of an entry that holds several.
+    """
 
     entry: steps.End
     turn: ModelTurn
     lines: tuple[Line, ...] = ()
+    more: tuple[ModelTurn, ...] = ()
 
     @property
     def task_id(self) -> str:
@@ -90,6 +94,8 @@ def end_turn(tx: Tx, commands: Sequence[EndTurn]) -> list[RunyardError | None]:
         id_ = c.entry.task_id
         numbered += events.number(heads, [(id_, type_, data) for type_, data in c.entry.events])
         counted.append(Counted(heads[id_], c.entry.step.key, c.turn))
+        keys = (f"{c.entry.step.key}+{number}" for number in range(2, len(c.more) + 2))
+        counted += [Counted(heads[id_], key, turn) for key, turn in zip(keys, c.more, strict=True)]
     usage.count(tx, counted, totals)
     events.keep(tx, numbered)
     messages.append_lines(tx, [(heads[c.entry.task_id], c.lines) for c in new])

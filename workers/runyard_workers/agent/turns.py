@@ -32,8 +32,8 @@ from runyard_workers.agent_code.exceptions import represented, within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts import user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
-from runyard_workers.attempts.replay import inside
-from runyard_workers.attempts.turns import Call, Suspend
+from runyard_workers.attempts.replay import UNORDERED, inside
+from runyard_workers.attempts.turns import Call, Counted, Suspend
 from runyard_workers.isolation.threads import in_engine_thread
 
 #: The source of the tools of an agent with a loop of its own.
@@ -80,7 +80,7 @@ class Turns:
         self._turn = 0  # model turns that were begun, in all attempts
         self._calls: dict[str, int] = {}  # the turn that made each call
         for entry in attempt.replay.entries:
-            if entry.kind == "model":
+            if entry.kind in ("model", UNORDERED):
                 self._note(entry.detail)
         options = (attempt.task.input or {}).get("options") or {}
         config = attempt.manifest.get("config") or {}
@@ -124,6 +124,15 @@ class Turns:
         attempt.replay.remember(entry.step, "done", value)
         self._note(detail)
         return value
+
+    async def counted(self, turn: ModelTurn) -> Counted:
+        """See `attempts.turns.Turns`."""
+        self._turn += 1
+        number, agent, used = self._turn, self._attempt.task.agent_name, await self._used(turn)
+        more = {"finish_reason": turn.finish_reason}
+        return Counted(
+            number, used, (*_logged(turn, number, agent), events.model_turn(number, agent, used, more))
+        )
 
     async def _start(self, number: int, step: Step, suspend: Suspend) -> int | None:
         """Check what the run may spend; its organisation's balance in millionths of a USD."""

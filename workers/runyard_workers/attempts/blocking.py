@@ -31,6 +31,10 @@ class ThreadContext(BlockingContext):
     def cancelled(self) -> bool:
         return self._inner.cancelled
 
+    @property
+    def stopped(self) -> bool:
+        return self._inner.stopped
+
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._inner.cancelled:
             coroutine.close()
@@ -58,6 +62,7 @@ class ThreadContext(BlockingContext):
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
+        key: str | None = None,
     ) -> Any:
         return self._call(
             self._inner.ask(
@@ -67,6 +72,7 @@ class ThreadContext(BlockingContext):
                 timeout=timeout,
                 on_timeout=on_timeout,
                 default=default,
+                key=key,
             )
         )
 
@@ -78,9 +84,12 @@ class ThreadContext(BlockingContext):
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
+        key: str | None = None,
     ) -> Any:
         return self._call(
-            self._inner.review(action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout)
+            self._inner.review(
+                action, arguments, schema=schema, timeout=timeout, on_timeout=on_timeout, key=key
+            )
         )
 
     def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:

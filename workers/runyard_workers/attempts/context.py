@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
+from runyard.checkpoints import CheckpointLog
 from runyard.context import Context, Effect, File, OnNoAnswer, OnNoDecision, SessionInfo, TaskInfo
 from runyard.errors import AgentError, ChildFailed, Rejected
 from runyard.turns import ModelTurn
@@ -19,6 +20,7 @@ from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import questions, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_request, child_step
 from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
@@ -47,6 +49,7 @@ def _suspending(method: F) -> F:
     @functools.wraps(method)
     async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
         self._attempt.refuse_others()
+        refuse_inside(f"ctx.{method.__name__}")
         if (suspension := self.suspension) is not None:
             raise suspension
         try:
@@ -80,6 +83,7 @@ class RunContext(Context):
         self._reported = 0
         self._suspended: list[Suspended] = []  # why, by each of the calls that wait
         self._leaving = False  # the first of them has raised that
+        emitted -= reported_by(attempt.claimed.journal)
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
         given = task.input or {}
@@ -103,6 +107,13 @@ class RunContext(Context):
     def cancelled(self) -> bool:
         left = self._attempt.seconds_left()
         return self._attempt.ended_by is not None or (left is not None and left < 0)
+
+    @property
+    def stopped(self) -> bool:
+        left = self._attempt.seconds_left()
+        return self._attempt.ended_by in ("cancel", "timeout") or (
+            self._attempt.ended_by is None and left is not None and left < 0
+        )
 
     @property
     def suspension(self) -> Suspended | None:
@@ -151,8 +162,9 @@ class RunContext(Context):
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
+        key: str | None = None,
     ) -> Any:
-        key = self._attempt.replay.key("ask")
+        key = self._key("ask", key, "ctx.ask")
         waits = (timeout, on_timeout, default)
         if isinstance(question, str):
             asks = {key: lambda: self._question(key, question, schema, options, *waits)}
@@ -170,6 +182,19 @@ class RunContext(Context):
         }
         answers = await self._answered(asks)
         return {q["key"]: answer for q, answer in zip(several, answers, strict=True)}
+
+    def _key(self, kind: str, given: str | None, call: str) -> str:
+        """What an answer is found by: the key that the code gives, or the order of the calls."""
+        if given is None:
+            return self._attempt.replay.key(kind)
+        key = values.name(given, call, "the key")
+        if len(key) > _LONGEST_KEY:
+            raise AgentError(
+                f"{call}: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+                code="invalid_call",
+                call=call,
+            )
+        return f"{kind.partition(':')[0]}={key}"
 
     def _question(
         self,
@@ -205,10 +230,11 @@ class RunContext(Context):
         schema: Mapping[str, Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
+        key: str | None = None,
     ) -> Any:
         action = values.name(action, "ctx.review", "the action")
         call = f"ctx.review {values.shown(action)}"
-        key = self._attempt.replay.key(f"review:{action}")
+        key = self._key(f"review:{action}", key, call)
         self._attempt.check()
         arguments = values.event(arguments, call, self._attempt.bounds)
         decided = self._attempt.answer(key)
@@ -288,6 +314,9 @@ class RunContext(Context):
     def _provider(self, vendor: str) -> Mapping[str, str]:
         return {} if self._loops is None else self._loops.provider(vendor)
 
+    def checkpoint_log(self, name: str) -> CheckpointLog:
+        return RunCheckpoints(self._attempt, values.name(name, "ctx.checkpoint_log"), self._own_turns)
+
     async def _suspend(self, suspended: Suspended) -> NoReturn:
         """Suspend the run, once the rest of its code has settled."""
         self._suspended.append(suspended)
@@ -320,6 +349,7 @@ class RunContext(Context):
 
     @_served
     async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
+        refuse_inside(call)
         self._reported += 1
         if self._reported > self._attempt.bounds.events:
             raise values.too_many_events(call, self._attempt.bounds)
@@ -333,6 +363,7 @@ class RunContext(Context):
 
     @_served
     async def messages(self) -> list[Any]:
+        refuse_inside("ctx.messages")
         attempt = self._attempt
         await attempt.ready()
         key = attempt.replay.key("messages")

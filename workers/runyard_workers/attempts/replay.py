@@ -20,6 +20,8 @@ from runyard_workers.agent_code.values import shown
 
 #: The mark, in a stored entry's detail, of a step that began while another was under way.
 CONCURRENT: Final = "beside"
+#: Entries of this kind are found by their number, and need not be asked for again (see `checkpoints`).
+UNORDERED: Final = "checkpoint"
 #: In the detail of a step that began inside another: the key of that one.
 INSIDE: Final = "inside"
 #: The key of the step whose code this is, and what the keys of steps inside it begin with.
@@ -64,7 +66,7 @@ class Replay:
         self._places = {key: place for place, key in enumerate(self._order)}
         self._values: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
         #: Finished steps that this attempt did not ask for again yet, in order.
-        self._left = dict.fromkeys(entry.key for entry in journal if entry.state != "begun")
+        self._left = dict.fromkeys(e.key for e in journal if e.state != "begun" and e.kind != UNORDERED)
         self._inside: dict[str, list[str]] = {}  # keys of finished steps, by the step around them
         for entry in journal:
             if outer := (entry.detail or {}).get(INSIDE):
@@ -136,7 +138,9 @@ class Replay:
         """What to read when the value of `key` is asked for: it, and what follows as far as it may be kept."""
         bytes_left = most_bytes - sum(self._values.values())
         found: list[str] = []
-        first = self._places[key]
+        first = self._places.get(key)
+        if first is None:  # this attempt has written it
+            return [key]
         for place in range(first, min(first + most, len(self._order))):
             following = self._order[place]
             value = self._entries[following].value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from runyard.turns import ModelTurn
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,15 @@ class Call:
     effect: str
     review: bool
     schema: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A model turn as it is counted and logged: `used` is the `ModelTurn` of `usage.queries`."""
+
+    number: int
+    used: Any
+    events: Sequence[tuple[str, dict[str, Any]]]
 
 
 #: Suspends the run, once the rest of its code has settled.
@@ -34,6 +45,9 @@ class Turns(Protocol):
 
     async def tool_call(self, call: Call, suspend: Suspend, /) -> Any:
         """See `Context.tool_call`."""
+
+    async def counted(self, turn: ModelTurn, /) -> Counted:
+        """The next turn, of a loop that keeps its turns in a checkpoint log."""
 
 
 class OwnLoops(Protocol):

@@ -74,6 +74,12 @@ class _Remote:
         past = self._ends_at is not None and time.monotonic() > self._ends_at
         return past or self._calls.cancelled is not None
 
+    @property
+    def stopped(self) -> bool:
+        """See `Context.stopped`."""
+        past = self._ends_at is not None and time.monotonic() > self._ends_at
+        return past or self._calls.cancelled in ("cancel", "timeout")
+
     def _provider(self, vendor: str) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self._calls.call_blocking("_provider", (vendor,), {}))
 
@@ -85,7 +91,7 @@ class _Remote:
 
 def _remote(kind: type[C]) -> type[C]:
     """The class of contexts of this kind whose every abstract method is a call."""
-    names = kind.__abstractmethods__ - {"deadline", "cancelled"}
+    names = kind.__abstractmethods__ - {"deadline", "cancelled", "stopped"}
     members = {name: _member(name, inspect.getattr_static(kind, name)) for name in names}
     return cast("type[C]", type(f"Remote{kind.__name__}", (_Remote, kind), members))
 

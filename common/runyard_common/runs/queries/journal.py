@@ -14,6 +14,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -26,9 +27,12 @@ from sqlalchemy import (
 from runyard_common.database import pages, rows
 from runyard_common.database.pages import byte_length
 from runyard_common.database.prepared import PreparedStatement
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Condition, Tx
 from runyard_common.runs.rules.journal import JournalEntry, Unread
+from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables import query as tables
+from runyard_common.tables.query import Task
 
 _T = tables.JournalEntry
 _COLUMNS = rows.columns(JournalEntry, _T)
@@ -186,6 +190,24 @@ def values(conn: Connection, task_id: str, keys: Sequence[str]) -> dict[str, Any
     """The values of these entries of one journal."""
     query = select(_T.key, _T.value).where(_T.task_id == task_id, _T.key.in_(keys))
     return {row.key: row.value for row in conn.execute(query)}
+
+
+def last_of_session(scope: OrgScope, session_id: str, agent: str, key: str) -> str | None:
+    """The run of this agent in the session that completed last, of those with the journal entry `key`."""
+    query = (
+        select(Task.id)
+        .where(
+            Task.session_id == session_id,
+            Task.org_id == scope.org_id,
+            Task.agent_name == agent,
+            Task.status == Status.COMPLETED,
+            exists().where(_T.task_id == Task.id, _T.key == key),
+        )
+        .order_by(Task.finished_at.desc(), Task.id.desc())
+        .limit(1)
+    )
+    found: str | None = scope.conn.execute(query).scalar()
+    return found
 
 
 def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, JournalEntry]:

@@ -1,0 +1,1 @@
+"""Agents as their authors wrote them for other frameworks: nothing of Runyard is in these modules."""

@@ -185,6 +185,9 @@ def _run_on(loop: asyncio.AbstractEventLoop, request: Request, began: threading.
         for left in asyncio.all_tasks(loop):
             left.cancel()
         loop.run_until_complete(asyncio.sleep(0))
+        clients = sys.modules.get("runyard.adapters.clients")
+        if clients is not None:
+            loop.run_until_complete(clients.close_connections())
         loop.close()
 
 

@@ -68,6 +68,13 @@ def _shared() -> httpx2.AsyncClient:
     return _loops[loop]
 
 
+async def close_connections() -> None:
+    """Close the connections of this event loop, which is about to be closed."""
+    shared = _loops.pop(asyncio.get_running_loop(), None)
+    if shared is not None:
+        await shared.aclose()
+
+
 @functools.cache
 def _shared_blocking() -> httpx2.Client:
     return httpx2.Client(timeout=_timeout(), follow_redirects=True, mounts=STRAIGHT)

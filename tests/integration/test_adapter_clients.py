@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from runyard import BlockingContext, Context, agent
+from runyard.adapters import clients
 from runyard.testing import Outcome, approve, run
 from tests.fakes.model_server import ModelServer, fail, reply
 
@@ -21,6 +22,8 @@ def server() -> Iterator[ModelServer]:
     seen.clear()
     with ModelServer() as server:
         yield server
+    clients._shared_blocking().close()
+    clients._shared_blocking.cache_clear()
 
 
 def _user(text: str) -> list[Any]:
@@ -163,3 +166,35 @@ async def priced_agent(ctx: Context, args: dict[str, Any]) -> int:
     for text in ("one", "two"):
         await client.chat.completions.create(model="gpt-4o-mini", messages=_user(text))
     return 2
+
+
+@agent("@clients/leaves")
+async def leaves(ctx: Context, args: dict[str, Any]) -> list[Any]:
+    """Leaves a stream at its second word, and asks again."""
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+    words = []
+    async with await client.chat.completions.create(
+        model="gpt-test", messages=_user("where?"), stream=True
+    ) as stream:
+        async for chunk in stream:
+            words.append(chunk.choices[0].delta.content or "")
+            if len(words) == 2:
+                break
+    answer = await client.chat.completions.create(model="gpt-test", messages=_user("one"))
+    return ["".join(words), answer.choices[0].message.content]
+
+
+@pytest.mark.parametrize("crash", [[], [1]])
+def test_a_stream_that_is_left_early_is_recorded_whole(server: ModelServer, crash: list[int]) -> None:
+    server.answer(reply("It is on its way."), reply("1"))
+    outcome = run(leaves, {"url": server.url}, crash_after=crash)
+    assert outcome.output == ["It", "1"], outcome.error
+    assert [data["text"] for data in outcome.of_type("message")] == ["It is on its way.", "1"]
+    assert len(server.requests) == 2
+
+
+def test_a_stream_that_is_cut_is_asked_for_again_by_the_run(server: ModelServer) -> None:
+    server.answer(reply("It is on its way.", cut_after=3), reply("It is on its way."))
+    outcome = run(streamed, {"url": server.url})
+    assert (outcome.output, outcome.attempts) == ("It is on its way.", 2), outcome.error
+    assert [data["error"]["cause"] for data in outcome.of_type("retry")] == ["provider"]

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
+from pydantic_ai import Agent
+from pydantic_ai.exceptions import CallDeferred
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from runyard import Context, agent
 from runyard.adapters import pydantic_ai
 from runyard.testing import Outcome, approve, edit, reject, run
-from tests.fakes.model_server import ModelServer, Reply, calls, fail, results_of
+from tests.fakes.model_server import ModelServer, Reply, calls, fail, reply, results_of
 from tests.integration.support_agent import Answer, Shop, support
 
 SHOP = Shop()
@@ -190,3 +192,40 @@ def test_without_a_message_it_names_what_it_needs() -> None:
     error = run("@adapted/support", {}).error
     assert error is not None
     assert error["code"] == "invalid_input"
+
+
+def _desk() -> Agent[None, str]:
+    desk = Agent("openai-chat:gpt-test", name="desk", defer_model_check=True)
+
+    @desk.tool_plain(requires_approval=True)
+    def pay(amount: int) -> str:
+        SHOP.done.append(f"pay {amount}")
+        return f"paid {amount}"
+
+    @desk.tool_plain
+    def ask(question: str) -> str:
+        raise CallDeferred
+
+    return desk
+
+
+agent("@adapted/desk")(pydantic_ai(_desk(), effects={"pay": "irreversible"}))
+
+
+@pytest.mark.parametrize("crash", [[], [2], [4], [6]])
+def test_approvals_of_one_turn_are_asked_for_together_and_deferred_calls_are_questions(
+    server: ModelServer, crash: list[int]
+) -> None:
+    server.respond = lambda request: {
+        0: calls(("pay", {"amount": 1}), ("pay", {"amount": 2})),
+        2: calls(ask={"question": "Which colour?"}),
+        3: reply(f"Paid, {results_of(request)[-1:]}."),
+    }[len(results_of(request))]
+    answers = [approve(), reject("too much"), "red"]
+    outcome = run("@adapted/desk", {"message": "Pay."}, answers=answers, crash_after=crash)
+    assert (outcome.status, outcome.output) == ("completed", "Paid, ['red']."), outcome.error
+    assert outcome.asked == ("Approve the call of pay.", "Approve the call of pay.", "Which colour?")
+    assert SHOP.done == ["pay 1"]
+    assert len(server.requests) == 3
+    ended = sorted((data["tool"], data["outcome"]) for data in outcome.of_type("tool_result"))
+    assert ended == [("ask", "ok"), ("pay", "ok"), ("pay", "rejected")]

@@ -218,6 +218,18 @@ def crashes(ctx: BlockingContext, args: dict[str, Any]) -> int:
     return ctx.task.attempt
 
 
+@agent("@process/signals", isolation="process")
+def signals(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Orders its worker to leave."""
+    if args["to"] == "its worker":
+        os.kill(os.getppid(), signal.SIGTERM)
+    elif args["to"] == "its worker's group":
+        os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
+    else:
+        os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+
 @agent("@process/odd", isolation="process")
 async def odd(ctx: Context, args: dict[str, Any]) -> Any:
     """Gives a call what has no form, or makes no sense."""

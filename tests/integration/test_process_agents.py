@@ -175,6 +175,20 @@ def test_a_crash_is_the_agents_failure_under_its_own_retry_budget() -> None:
     assert always.error["details"]["exit_code"] == 3
 
 
+async def test_a_process_may_order_itself_to_leave_but_not_its_worker(site_url: str) -> None:
+    async with Installation(site_url) as site:
+        await _published(site, "signals")
+        await site.engine()
+        for to, code in (
+            ("its worker", "worker_signalled"),
+            ("its worker's group", "worker_signalled"),
+            ("itself", "process_crashed"),
+        ):
+            task = await site.ended(await site.submit("@process/signals", {"to": to}))
+            assert task.error is not None
+            assert (task.error["code"], task.error["cause"]) == (code, "agent")
+
+
 async def test_what_a_process_prints_and_logs_reaches_its_run(site_url: str) -> None:
     async with Installation(site_url) as site:
         await _published(site, "prints")

@@ -11,13 +11,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from runyard.errors import AgentError
+from runyard_workers.isolation import orders
 from runyard_workers.isolation.loop_guard import RUN
 
-#: What a worker, or the launcher above it, understands as an order to leave.
-_ORDERS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP})
 _installed = False
 
 
@@ -45,12 +43,8 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
 
 
 def _refuse(number: int) -> None:
-    if number in _ORDERS and RUN.get() is not None:
-        raise AgentError(
-            f"The run sent {signal.Signals(number).name} to its worker's process, which serves other runs too. "
-            "To end, a run returns or raises.",
-            code="worker_signalled",
-        )
+    if RUN.get() is not None:
+        orders.refuse(number)
 
 
 def _refusing(call: Callable[..., Any], usual: int) -> Callable[..., Any]:

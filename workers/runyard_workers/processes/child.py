@@ -23,6 +23,7 @@ from typing import Any, Final
 from runyard.authoring import AgentDefinition
 from runyard_workers.agent_code import run_output
 from runyard_workers.agent_code.run_output import LONGEST_LINE, Lines
+from runyard_workers.isolation import orders
 from runyard_workers.isolation.deaths import end_with_parent
 from runyard_workers.processes import declared, limits, wire
 from runyard_workers.processes.code import CodeRun
@@ -146,6 +147,7 @@ def main(given: str) -> None:
     """Run until the worker has no more to run, or is gone."""
     options: dict[str, Any] = json.loads(given)
     end_with_parent(options["parent"])
+    orders.protect(options["parent"])
     _prepare(options["stack"])
     sock = socket.socket(fileno=options["socket"])
     sock.set_inheritable(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from types import CodeType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal, judged
 from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.isolation.contained import Contained
 from runyard_workers.isolation.siblings import Siblings
 
 #: How near its deadline an attempt counts as out of time, in seconds: clocks differ by a little.
@@ -101,37 +102,6 @@ def _merged(errors: Sequence[BaseException]) -> BaseException:
     return Suspended.merged(suspended) if suspended else errors[0]
 
 
-class _Contained(Coroutine[Any, Any, Any]):
-    """A coroutine whose `SystemExit` stays its own: from a task of its own, asyncio lets one end the whole loop."""
-
-    def __init__(self, inner: Coroutine[Any, Any, Any]) -> None:
-        self._inner = inner
-
-    def send(self, value: Any) -> Any:
-        """As the coroutine's."""
-        try:
-            return self._inner.send(value)
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise abnormal(error) from error
-
-    def throw(self, *error: Any) -> Any:
-        """As the coroutine's."""
-        try:
-            return self._inner.throw(*error)
-        except (SystemExit, KeyboardInterrupt) as raised:
-            raise abnormal(raised) from raised
-
-    def close(self) -> None:
-        """As the coroutine's."""
-        self._inner.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._inner.__await__()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
 def _contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Let the tasks that agents start be contained; those of the engine are made as ever."""
     previous = loop.get_task_factory()
@@ -142,7 +112,7 @@ def _contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
         context = options.get("context")
         siblings = _inside.get() if context is None else context.get(_inside)
         if siblings is not None and inspect.iscoroutine(coro):
-            coro = _Contained(coro)
+            coro = Contained(coro)
         task: Any = previous(loop, coro, **options) if previous else asyncio.Task(coro, loop=loop, **options)
         if siblings is not None:
             siblings.add(task)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
+from runyard_workers.isolation import contained
 from runyard_workers.isolation.threads import DaemonThreads
 
 #: What tasks that the code left behind have for their `finally` blocks, in seconds.
@@ -21,6 +22,7 @@ class CodeLoop:
         self.loop = asyncio.new_event_loop()
         self._threads = DaemonThreads(_THREADS, "code")
         self.loop.set_default_executor(self._threads)
+        self.loop.set_task_factory(contained.task)
         asyncio.set_event_loop(self.loop)
         self._main: asyncio.Task[Any] | None = None
 

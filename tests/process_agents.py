@@ -245,3 +245,21 @@ async def odd(ctx: Context, args: dict[str, Any]) -> Any:
         await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[attr-defined]
     elif args["how"] == "no such call":
         await ctx.no_such_call(1)  # type: ignore[attr-defined]
+
+
+@agent("@process/adapted", isolation="process")
+async def adapted(ctx: Context, args: dict[str, Any]) -> list[Any]:
+    """A provider's client, and an agent of another library."""
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    from runyard.adapters import pydantic_ai
+    from tests.integration.support_agent import Shop, support
+
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+    asked: Any = {"model": "gpt-test", "messages": [{"role": "user", "content": "one"}]}
+    answer = await client.chat.completions.create(**asked)
+    words = [chunk async for chunk in await client.chat.completions.create(**asked, stream=True)]
+    model = OpenAIChatModel("gpt-test", provider=OpenAIProvider(base_url=args["url"], api_key="sk-test"))
+    result = await pydantic_ai(support).run(ctx, "Hello.", deps=Shop(), model=model)
+    return [answer.choices[0].message.content, len(words) > 1, result.output]

@@ -11,7 +11,8 @@ import pytest
 from runyard import BlockingContext, Context, agent
 from runyard.adapters import clients
 from runyard.testing import Outcome, approve, run
-from tests.fakes.model_server import ModelServer, fail, reply
+from tests import process_agents  # noqa: F401 - its agents are registered
+from tests.fakes.model_server import ModelServer, calls, fail, reply
 
 seen: list[str] = []
 
@@ -198,3 +199,16 @@ def test_a_stream_that_is_cut_is_asked_for_again_by_the_run(server: ModelServer)
     outcome = run(streamed, {"url": server.url})
     assert (outcome.output, outcome.attempts) == ("It is on its way.", 2), outcome.error
     assert [data["error"]["cause"] for data in outcome.of_type("retry")] == ["provider"]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.processes
+def test_adapters_do_in_a_process_of_the_agents_what_they_do_elsewhere(server: ModelServer) -> None:
+    final = calls(final_result={"order": "A1", "refunded": 0})
+    answers = [fail(429, retry_after=3), reply("1"), reply("one two"), calls(lookup={"order": "A1"}), final]
+    server.answer(*answers)
+    outcome = run("@process/adapted", {"url": server.url}, processes=True, crash_after=[4], timeout=90)
+    assert outcome.output == ["1", True, {"order": "A1", "refunded": 0.0}], outcome.error
+    (retry,) = outcome.of_type("retry")
+    assert (retry["error"]["code"], retry["error"]["cause"]) == ("model_rate_limited", "provider")
+    assert (len(server.requests), outcome.usage["turns"]) == (5, 4)

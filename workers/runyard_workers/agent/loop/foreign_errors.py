@@ -25,6 +25,7 @@ from pydantic_ai.exceptions import (
 
 from runyard.errors import AgentError
 from runyard_workers.agent.loop.provider_errors import translate
+from runyard_workers.agent_code.raised import Described
 
 _DEEPEST: Final = 6
 _CODES: Final[dict[str, type[Any]]] = {
@@ -46,6 +47,14 @@ _STATUSES: Final[dict[int, type[Any]]] = {
 #: Names of classes that HTTP clients and providers' libraries give these failures, or their bases.
 _TIMEOUTS: Final = frozenset({"APITimeoutError", "TimeoutException", "Timeout", "ServerTimeoutError"})
 _CONNECTIONS: Final = frozenset({"APIConnectionError", "TransportError", "ClientConnectionError"})
+#: The same of errors that were described in another process, where only the class itself is known.
+_DESCRIBED_TIMEOUTS: Final = _TIMEOUTS | {
+    "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "ModelTimeoutError",
+}  # fmt: skip
+_DESCRIBED_CONNECTIONS: Final = _CONNECTIONS | {
+    "ConnectError", "ReadError", "WriteError", "RemoteProtocolError", "ClientConnectorError", "ConnectionError",
+    "ConnectionResetError", "ConnectionRefusedError", "BrokenPipeError", "ModelConnectionError",
+}  # fmt: skip
 
 
 def translate_any(error: BaseException) -> AgentError | None:
@@ -68,21 +77,31 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _known(error: BaseException) -> ModelAPIError | None:
-    status = getattr(error, "status_code", None)
+    status = _of(error, "status_code")
     if isinstance(status, int) and 400 <= status < 600:
         return _by_status(error, status)
+    timeouts, connections = _TIMEOUTS, _CONNECTIONS
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & _TIMEOUTS or isinstance(error, TimeoutError):
+    if isinstance(error, Described):
+        timeouts, connections = _DESCRIBED_TIMEOUTS, _DESCRIBED_CONNECTIONS
+        names = {str(error.described["name"]).rpartition(".")[2]}
+    if names & timeouts or isinstance(error, TimeoutError):
         return ModelTimeoutError(_model(error), f"The model did not answer in time: {error}")
-    if names & _CONNECTIONS or isinstance(error, ConnectionError):
+    if names & connections or isinstance(error, ConnectionError):
         return ModelConnectionError(_model(error), str(error))
     return None
 
 
+def _of(error: BaseException, name: str) -> Any:
+    """An attribute; of an error in another process, if it was described."""
+    if isinstance(error, Described):
+        return (error.described.get("state") or {}).get(name)
+    return getattr(error, name, None)
+
+
 def _by_status(error: BaseException, status: int) -> ModelHTTPError:
-    response = getattr(error, "response", None)
-    headers = getattr(error, "headers", None) or getattr(response, "headers", None)
-    body = getattr(error, "body", None) or str(error)
+    headers = _of(error, "headers") or getattr(_of(error, "response"), "headers", None)
+    body = _of(error, "body") or str(error)
     kind = next((_CODES[code] for code in _codes(body) if code in _CODES), None) or _STATUSES.get(status)
     if kind is None and status >= 500:
         kind = ModelServerError
@@ -103,4 +122,4 @@ def _codes(body: Any) -> list[str]:
 
 
 def _model(error: BaseException) -> str:
-    return str(getattr(error, "model_name", None) or "")
+    return str(_of(error, "model_name") or "")

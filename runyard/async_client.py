@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import httpx2
 
@@ -15,6 +15,7 @@ from runyard.client_calls import Call, Flow, Lost, Pause, Reply, Upload
 from runyard.client_results import Event, Question, Run
 from runyard.client_stream import SILENCE, Place
 from runyard.loopback import is_loopback
+from runyard.run_options import RunOptions
 
 T = TypeVar("T")
 
@@ -70,11 +71,12 @@ class AsyncClient:
         timeout: float | None = None,
         files: Mapping[str, Upload] | None = None,
         idempotency_key: str | None = None,
-        **options: Any,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """Run an agent; with `wait`, the run when it has ended or waits for a person (see `wait`).
 
-        `agent` is an id, @scope/name or name; `files` are paths, bytes or (name, bytes) by field; `options` are
+        `agent` is an id, @scope/name or name; `args` any values with a JSON form, models and dataclasses too (a
+        `ValueError` names the place of one without); `files` are paths, bytes or (name, bytes) by field; `options` are
         the further fields of the native API's request (session_id, version, priority, callback, metadata, …).
         Without a key of your own, every call is a run of its own.
         """
@@ -115,6 +117,10 @@ class AsyncClient:
     async def cancel(self, run_id: str, reason: str | None = None) -> Run:
         """Cancel a run; it is stopped when this returns."""
         return Run.of(await self._post(run_id, "/cancel", {"reason": reason}, repeatable=True))
+
+    async def retry(self, run_id: str, *, fresh: bool = False) -> Run:
+        """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning."""
+        return await self.get((await self.send(calls.retry(run_id, fresh)))["task_id"])
 
     async def inbox(self) -> tuple[Question, ...]:
         """What waits for people, oldest first: the first hundred."""

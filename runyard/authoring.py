@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, TypeVar, overload
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter
+from pydantic import BaseModel
 
-from runyard import declaring
+from runyard import declaring, json_types
+from runyard.agent_types import Decorator, OutputDecorator
 from runyard.declaring import Isolation, Place
+from runyard.json_types import Typed
 
-F = TypeVar("F", bound=Callable[..., Any])
-#: A JSON Schema, or a type (pydantic model, dataclass, TypedDict …) that has one.
-Input = Mapping[str, Any] | type | None
+T = TypeVar("T")
+#: A JSON Schema, or a type (pydantic model, dataclass, TypedDict, a list or union of some …) that has one.
+Input = Mapping[str, Any] | type | types.UnionType | None
+
+
+Retries = Mapping[str, Mapping[str, float]] | int | None
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,12 @@ class AgentDefinition:
     description: str
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
-    args_type: TypeAdapter[Any] | None = None
+    args_type: Typed[Any] | None = None
+    output_type: Typed[Any] | None = None
     dict_args: bool = False  # its arguments are annotated as a dict
+    annotated: frozenset[str] = (
+        frozenset()
+    )  # which of input and output have their schema from its annotations
     max_concurrent: int | None = None
     timeout: float | None = None
     retries: Mapping[str, Mapping[str, float]] | None = None
@@ -74,6 +82,38 @@ class AgentDefinition:
 _registry: dict[str, AgentDefinition] = {}
 
 
+@overload
+def agent(
+    name: str,
+    *,
+    version: str = ...,
+    input: Input = ...,
+    output: type[T],
+    max_concurrent: int | None = ...,
+    timeout: float | None = ...,
+    retries: Retries = ...,
+    isolation: Isolation | None = ...,
+    memory_mb: int | None = ...,
+    cpu_seconds: float | None = ...,
+    description: str | None = ...,
+    functional: bool = ...,
+) -> OutputDecorator[T]: ...
+@overload
+def agent(
+    name: str,
+    *,
+    version: str = ...,
+    input: Input = ...,
+    output: Mapping[str, Any] | types.UnionType | None = ...,
+    max_concurrent: int | None = ...,
+    timeout: float | None = ...,
+    retries: Retries = ...,
+    isolation: Isolation | None = ...,
+    memory_mb: int | None = ...,
+    cpu_seconds: float | None = ...,
+    description: str | None = ...,
+    functional: bool = ...,
+) -> Decorator: ...
 def agent(
     name: str,
     *,
@@ -82,17 +122,18 @@ def agent(
     output: Input = None,
     max_concurrent: int | None = None,
     timeout: float | None = None,
-    retries: Mapping[str, Mapping[str, float]] | int | None = None,
+    retries: Retries = None,
     isolation: Isolation | None = None,
     memory_mb: int | None = None,
     cpu_seconds: float | None = None,
     description: str | None = None,
     functional: bool = True,
-) -> Callable[[F], F]:
+) -> Any:
     """Register a function ``(ctx, args)`` as the agent `name` (``@scope/name``; without a scope, ``@default``).
 
-    `input` and `output` are JSON Schemas or types; arguments are checked before a run is accepted. Without
-    `input` the annotation of the second parameter is used when it is a model, dataclass or TypedDict.
+    `input` and `output` are JSON Schemas or types; arguments are checked before a run is accepted, the output before
+    it completes. Without `input` the annotation of the second parameter is used, without `output` that of the result;
+    what leaves all open (`Any`, a `dict` as the result) makes no schema.
     `timeout` is seconds per attempt. `retries` is a number of extra attempts after an agent error, or budgets
     by cause class ``{"agent": {"budget": 3, "base_s": 2, "cap_s": 60}, …}``.
 
@@ -108,30 +149,19 @@ def agent(
         full, version, timeout, max_concurrent, retries, {"input": input, "output": output}
     )
 
-    def register(fn: F) -> F:
+    def register(fn: Callable[..., Any]) -> Callable[..., Any]:
         declaring.check_function(full, fn)
-        declaring.check_isolation(full, isolation, _is_async(fn), memory_mb, cpu_seconds)
+        declaring.check_isolation(full, isolation, declaring.is_async(fn), memory_mb, cpu_seconds)
         place = Place.of(fn, 1)
         known = _registry.get(full)
         if known is not None and known.place is not None and not place.replaces(known.place):
             raise ValueError(f"Two agents are named {full}: {known.place} and {place}. Rename one.")
-        given = (
-            getattr(fn, "input_schema", None) if input is None else input
-        )  # an adapted agent knows its own
-        result = getattr(fn, "output_schema", None) if output is None else output
-        kind = _args_kind(fn) if given is None else given
-        adapter = _adapter(kind)
-        schema = dict(given) if isinstance(given, Mapping) else _schema(adapter)
         _registry[full] = AgentDefinition(
             name=full,
             version=version,
             fn=fn,
-            is_async=_is_async(fn),
+            is_async=declaring.is_async(fn),
             description=description or (inspect.getdoc(fn) or "").split("\n\n")[0],
-            input_schema=schema,
-            output_schema=dict(result) if isinstance(result, Mapping) else _schema(_adapter(result)),
-            args_type=adapter,
-            dict_args=dict in (kind, typing.get_origin(kind)),
             max_concurrent=max_concurrent,
             timeout=timeout,
             retries={"agent": {"budget": retries, "base_s": 2.0, "cap_s": 300.0}}
@@ -142,19 +172,25 @@ def agent(
             cpu_seconds=cpu_seconds,
             options={} if functional else {"functional": False},
             place=place,
+            **_types_of(
+                fn,  # an adapted agent knows its own
+                getattr(fn, "input_schema", None) if input is None else input,
+                getattr(fn, "output_schema", None) if output is None else output,
+            ),
         )
         return fn
 
     return register
 
 
-def _is_async(fn: Callable[..., Any]) -> bool:
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
-
-
 def registered() -> dict[str, AgentDefinition]:
     """Every agent registered in this process, by full name."""
     return dict(_registry)
+
+
+def definition_of(fn: Any) -> AgentDefinition | None:
+    """The agent that a decorated function is."""
+    return next((definition for definition in _registry.values() if definition.fn is fn), None)
 
 
 def restore(definitions: Mapping[str, AgentDefinition]) -> None:
@@ -163,52 +199,54 @@ def restore(definitions: Mapping[str, AgentDefinition]) -> None:
     _registry.update(definitions)
 
 
+def _types_of(fn: Callable[..., Any], input: Input, output: Input) -> dict[str, Any]:
+    """The fields of a definition about what its agent takes and gives."""
+    kind = _args_kind(fn) if input is None else input
+    accepted = None if isinstance(input, Mapping) else json_types.typed(kind)
+    given = json_types.of_result(fn) if output is None else None
+    if output is not None and not isinstance(output, Mapping):
+        given = json_types.typed(output)
+    found = {
+        "input_schema": dict(input) if isinstance(input, Mapping) else json_types.schema_of_input(accepted),
+        "output_schema": dict(output) if isinstance(output, Mapping) else json_types.schema_of_output(given),
+    }
+    _refuse_schemaless(fn, kind, input, output, found)
+    of_annotations = {"input": input is None, "output": output is None}
+    return found | {
+        "args_type": accepted if found["input_schema"] is not None else None,
+        "output_type": given,
+        "dict_args": dict in (kind, typing.get_origin(kind)),
+        "annotated": frozenset(name for name, derived in of_annotations.items() if derived),
+    }
+
+
+def _refuse_schemaless(
+    fn: Callable[..., Any], kind: Any, input: Input, output: Input, found: Mapping[str, Any]
+) -> None:
+    """Refuse a type that was named, or is made of fields, and of which nothing can be made from JSON."""
+    structured = isinstance(kind, type) and (
+        is_dataclass(kind) or typing.is_typeddict(kind) or issubclass(kind, BaseModel)
+    )
+    for which, given in (("input", kind if structured else input), ("output", output)):
+        if given is not None and not isinstance(given, Mapping) and found[f"{which}_schema"] is None:
+            why = json_types.unknown(given)
+            if why:
+                name = getattr(fn, "__qualname__", type(fn).__qualname__)
+                raise TypeError(f"{name}: {which}: {why}")
+
+
 def _args_kind(fn: Callable[..., Any]) -> Any:
-    """What the second parameter is annotated with; None where nothing is known."""
+    """What the second parameter is annotated with; `Any` where nothing is known."""
     try:
         parameters = list(inspect.signature(fn).parameters.values())
     except (TypeError, ValueError):
-        return None
+        return Any
     if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
-        return None
+        return Any
     try:
-        return typing.get_type_hints(_function(fn)).get(parameters[1].name)
-    except (NameError, TypeError):  # another annotation may be of a name that only type checkers import
-        return _evaluated(fn, parameters[1])
-
-
-def _function(fn: Any) -> Any:
-    """The function behind a decorated one, a partial, or an object that can be called."""
-    inner = inspect.unwrap(fn)
-    while isinstance(inner, functools.partial):
-        inner = inspect.unwrap(inner.func)
-    return inner if inspect.isroutine(inner) else type(inner).__call__
-
-
-def _evaluated(fn: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    if not isinstance(parameter.annotation, str):
-        return parameter.annotation
-    try:
-        one = types.SimpleNamespace(__annotations__={"args": parameter.annotation})
-        return typing.get_type_hints(one, getattr(_function(fn), "__globals__", {}))["args"]
+        return json_types.annotation(json_types.function_of(fn), parameters[1].name, strict=True)
     except (NameError, TypeError, AttributeError, SyntaxError) as error:
         raise TypeError(
-            f"{getattr(fn, '__qualname__', fn)}: the type of its arguments, {parameter.annotation!r}, is not known "
+            f"{getattr(fn, '__qualname__', fn)}: the type of its arguments, {parameters[1].annotation!r}, is not known "
             f"where it is declared ({error}). Import it there, or give `input`."
         ) from None
-
-
-def _adapter(kind: Any) -> TypeAdapter[Any] | None:
-    structured = isinstance(kind, type) and (
-        issubclass(kind, BaseModel) or hasattr(kind, "__dataclass_fields__") or typing.is_typeddict(kind)
-    )
-    if not structured:
-        return None
-    try:
-        return TypeAdapter(kind)
-    except PydanticUserError:
-        return None
-
-
-def _schema(adapter: TypeAdapter[Any] | None) -> dict[str, Any] | None:
-    return adapter.json_schema() if adapter is not None else None

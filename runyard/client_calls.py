@@ -5,7 +5,6 @@ A flow is a generator: it yields a `Call` or a `Pause`, is sent what came of it,
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from runyard import server_url
+from runyard import json_form, server_url
 from runyard.client_results import ClientError, NotFinished, Refused, Run, Unreachable
 
 T = TypeVar("T")
@@ -195,7 +194,10 @@ def submit(
     idempotency_key: str | None,
     options: Mapping[str, Any],
 ) -> Call:
-    """The request that runs an agent. Its Idempotency-Key makes repeating it safe."""
+    """The request that runs an agent. Its Idempotency-Key makes repeating it safe.
+
+    `json_form.NotJson`, a `ValueError`, names the place of a value without a JSON form.
+    """
     given = {"query": message, "args": args} | dict(options)
     body = {name: value for name, value in given.items() if value is not None}
     if not files and "query" not in body:
@@ -203,7 +205,7 @@ def submit(
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
     path = f"{BASE}/agents/{quote(agent, safe='@')}/run"
     if not files:
-        return Call("POST", path, headers=headers | _JSON, content=json.dumps(body).encode())
+        return Call("POST", path, headers=headers | _JSON, content=json_form.encode(body))
     fields = {name: _form_text(name, value) for name, value in body.items()}
     attached = tuple((name, _upload(name, value)) for name, value in files.items())
     return Call("POST", path, headers=headers, data=fields, files=attached)
@@ -215,7 +217,7 @@ _JSON: Final = {"Content-Type": "application/json"}
 def _form_text(name: str, value: Any) -> str:
     """A field as a form has it: texts as they are, all else, and arguments always, as JSON."""
     plain = isinstance(value, str) and name != "args"
-    return _encodable(value) if plain else json.dumps(value)
+    return _encodable(value) if plain else json_form.encode(value).decode()
 
 
 def _upload(name: str, value: Upload) -> tuple[str, bytes]:
@@ -234,7 +236,7 @@ def _encodable(text: str) -> str:
 def post(path: str, body: Mapping[str, Any], *, repeatable: bool) -> Call:
     """A request with a JSON body; fields that are None are left out."""
     given = {name: value for name, value in body.items() if value is not None}
-    content = json.dumps(given).encode()
+    content = json_form.encode(given)
     return Call("POST", BASE + path, headers=_JSON, content=content, repeatable=repeatable)
 
 
@@ -247,6 +249,14 @@ def get(path: str, **params: Any) -> Call:
     """A request that reads."""
     return Call(
         "GET", BASE + path, params={name: value for name, value in params.items() if value is not None}
+    )
+
+
+def retry(run_id: str, fresh: bool) -> Call:
+    """The request that runs an ended run again."""
+    headers = _JSON | {"Idempotency-Key": str(uuid.uuid4())}
+    return Call(
+        "POST", BASE + task(run_id, "/retry"), headers=headers, content=json_form.encode({"fresh": fresh})
     )
 
 

@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, overload
+
+from runyard import json_types
+
+T = TypeVar("T")
 
 _ENDED = frozenset({"completed", "failed", "stopped"})
 _RUN = frozenset({"task_id", "agent", "version", "status", "created_at"})
@@ -125,10 +129,18 @@ class Run:
         """Whether it waits for an answer or a decision."""
         return self.status in _WAITING
 
-    def result(self) -> Any:
-        """The output of a completed run; `RunFailed` for a failed or stopped one, `NotFinished` before the end."""
+    @overload
+    def result(self) -> Any: ...
+    @overload
+    def result(self, returns: type[T]) -> T: ...
+    def result(self, returns: Any = ...) -> Any:
+        """The output of a completed run; `RunFailed` for a failed or stopped one, `NotFinished` before the end.
+
+        With `returns`, a type, as a value of it: a `ValueError` (`json_types.DoesNotFit`) where it is none, a
+        `TypeError` for a type of which no value can be made from JSON.
+        """
         if self.status == "completed":
-            return self.output
+            return self.output if returns is ... else json_types.required(returns).restore(self.output)
         raise RunFailed(self) if self.ended else NotFinished(self)
 
 

@@ -8,13 +8,22 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Literal
 
+from runyard.awaited_calls import AwaitedCalls, Effect, OnNoAnswer, OnNoDecision
+from runyard.blocking_calls import BlockingCalls
 from runyard.checkpoints import CheckpointLog
 from runyard.errors import AgentError
 from runyard.turns import ModelTurn
 
-Effect = Literal["read", "idempotent", "irreversible"]
-OnNoAnswer = Literal["fail", "default"]
-OnNoDecision = Literal["fail", "reject"]
+__all__ = [
+    "BlockingContext",
+    "Context",
+    "Effect",
+    "File",
+    "OnNoAnswer",
+    "OnNoDecision",
+    "SessionInfo",
+    "TaskInfo",
+]
 
 
 @dataclass(frozen=True)
@@ -87,70 +96,12 @@ class _RunInfo(ABC):
         """Whether the task was stopped or this attempt ran out of time: no other worker goes on with the attempt."""
 
 
-class Context(_RunInfo):
+class Context(_RunInfo, AwaitedCalls):
     """The context of an ``async def`` agent.
 
     A resumed function runs again from the top; journaled calls (`step`, `ask`, `review`, `run`) return their
     stored results. Keep everything that must not happen twice inside a `step`.
     """
-
-    @abstractmethod
-    async def step(
-        self,
-        name: str,
-        fn: Callable[..., Any | Awaitable[Any]],
-        *args: Any,
-        effect: Effect = "idempotent",
-        **kwargs: Any,
-    ) -> Any:
-        """Run `fn(*args, **kwargs)` once across crashes and return its result in JSON form.
-
-        `effect` decides what a crash in the middle means: ``read`` and ``idempotent`` steps are run again, an
-        ``irreversible`` one waits for an operator's decision. Plain functions run in a thread.
-        """
-
-    @abstractmethod
-    async def ask(
-        self,
-        question: str | Sequence[Mapping[str, Any]],
-        *,
-        schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None,
-        timeout: float | None = None,
-        on_timeout: OnNoAnswer | None = None,
-        default: Any = ...,
-        key: str | None = None,
-    ) -> Any:
-        """Ask the user and wait, holding nothing (`waiting_for_input`); returns the answer.
-
-        Several questions ([{key, text, schema?}]) return an object by key. `schema` checks the answer. After
-        `timeout` seconds the run goes on with `default` if one is given, and else fails. The answer is found again
-        by the order of the calls, or by `key`, unique within the run, where that order may differ.
-        """
-
-    @abstractmethod
-    async def review(
-        self,
-        action: str,
-        arguments: Any = None,
-        *,
-        schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        on_timeout: OnNoDecision = "fail",
-        key: str | None = None,
-    ) -> Any:
-        """Let a person approve `action` (`awaiting_review`); returns the arguments, edited if they edited them.
-
-        Raises `Rejected` with the reason when they reject it, and with ``on_timeout="reject"`` after `timeout` seconds.
-        `key`: see `ask`.
-        """
-
-    @abstractmethod
-    async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
-        """Run another agent as a child task and return its output; the parent holds no slot meanwhile.
-
-        Raises `ChildFailed` when the child fails or is stopped.
-        """
 
     @abstractmethod
     async def model_turn(
@@ -218,45 +169,8 @@ class Context(_RunInfo):
         """Messages the user sent while the run was under way, since the last call."""
 
 
-class BlockingContext(_RunInfo):
+class BlockingContext(_RunInfo, BlockingCalls):
     """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
-
-    @abstractmethod
-    def step(
-        self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
-    ) -> Any:
-        """See `Context.step`."""
-
-    @abstractmethod
-    def ask(
-        self,
-        question: str | Sequence[Mapping[str, Any]],
-        *,
-        schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None,
-        timeout: float | None = None,
-        on_timeout: OnNoAnswer | None = None,
-        default: Any = ...,
-        key: str | None = None,
-    ) -> Any:
-        """See `Context.ask`."""
-
-    @abstractmethod
-    def review(
-        self,
-        action: str,
-        arguments: Any = None,
-        *,
-        schema: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        on_timeout: OnNoDecision = "fail",
-        key: str | None = None,
-    ) -> Any:
-        """See `Context.review`."""
-
-    @abstractmethod
-    def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
-        """See `Context.run`."""
 
     @abstractmethod
     def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:

@@ -98,6 +98,23 @@ def check_function(name: str, fn: Any) -> None:
             f"@agent {name}: {_called(fn)} is called with (ctx, args), and takes {signature}."
         ) from None
 
+    _check_context(name, fn)
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Whether calling `fn` gives a coroutine: `async def`, or an object whose call is."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
+
+
+def _check_context(name: str, fn: Callable[..., Any]) -> None:
+    """Refuse a context of the other kind: its calls would not work."""
+    first = next(iter(inspect.signature(fn).parameters.values()))
+    kind = getattr(first.annotation, "__name__", first.annotation)
+    right, wrong = ("Context", "BlockingContext") if is_async(fn) else ("BlockingContext", "Context")
+    if isinstance(kind, str) and kind.rpartition(".")[2] == wrong:
+        how = "`async def`" if is_async(fn) else "plain `def`"
+        raise TypeError(f"@agent {name}: {_called(fn)} is {how}, so its context is a {right}, not a {wrong}.")
+
 
 def check_options(
     name: str, version: Any, timeout: Any, max_concurrent: Any, retries: Any, schemas: Mapping[str, Any]

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from runyard.authoring import AgentDefinition
 
@@ -136,7 +136,21 @@ class Request:
     processes: bool = False
 
 
-def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
+class Given(TypedDict, total=False):
+    """What a run is given besides its arguments; see `run`."""
+
+    message: str | None
+    model: Sequence[Any]  # of `Turn`s: a list of several kinds is one of objects to mypy
+    answers: Sequence[Any] | Mapping[str, Any]
+    history: Sequence[Mapping[str, Any]]
+    files: Mapping[str, bytes]
+    options: Mapping[str, Any]
+    agents: Sequence[Agent]
+    crash_after: int | Sequence[int]
+    timeout: float
+
+
+def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     """Run an agent to its end.
 
     message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
@@ -152,16 +166,16 @@ def run(agent: Agent, args: Any = None, **more: Any) -> Outcome:
     return _on_a_loop(Request(agent, args, **_tidied(more)))
 
 
-async def arun(agent: Agent, args: Any = None, **more: Any) -> Outcome:
+async def arun(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     """As `run`, inside a running event loop."""
     outcome = await _engine().run(Request(agent, args, **_tidied(more)))
     assert isinstance(outcome, Outcome)
     return outcome
 
 
-def _tidied(more: dict[str, Any]) -> dict[str, Any]:
+def _tidied(more: Given) -> dict[str, Any]:
     crashes = more.get("crash_after")
-    return more | ({"crash_after": (crashes,)} if isinstance(crashes, int) else {})
+    return {**more} | ({"crash_after": (crashes,)} if isinstance(crashes, int) else {})
 
 
 def _engine() -> Any:

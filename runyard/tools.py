@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from runyard.context import Effect
+from runyard.awaited_calls import Effect
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A parameter of this name is not the model's: it gets a key that stays the same when a call is repeated.

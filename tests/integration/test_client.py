@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import itertools
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from pydantic import BaseModel
 
 from runyard import (
     AsyncClient,
@@ -25,6 +29,7 @@ from runyard import (
     RunFailed,
     Unreachable,
 )
+from runyard.json_types import DoesNotFit
 from runyard_workers.agent_code.catalogue import load
 from tests.api_server import Api, workers_of
 from tests.installation import Installation
@@ -65,6 +70,25 @@ async def patient(ctx: Context, args: dict[str, Any]) -> None:
     await asyncio.sleep(600)
 
 
+class Parcel(BaseModel):
+    weight: Decimal
+    labels: set[str] = set()
+
+
+@dataclass
+class Sent:
+    parcels: list[Parcel]
+    at: dt.datetime
+
+
+async def sender(ctx: Context, args: list[Parcel]) -> Sent:
+    """Sends parcels."""
+    return Sent(args, AT)
+
+
+AT = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)
+
+
 class Floor:
     """A server and a worker, on a loop of their own."""
 
@@ -101,7 +125,7 @@ class Floor:
 def publish(site: Installation) -> None:
     for definition in load([str(EXAMPLES)])[0].values():
         site.publish_definition(definition, site.org)
-    for fn in (echo, talker, clerk, failer, patient):
+    for fn in (echo, talker, clerk, failer, patient, sender):
         site.publish(fn, f"@client/{fn.__name__}", org=site.org)
 
 
@@ -177,6 +201,46 @@ def test_a_run_is_waited_for_and_its_output_typed(client: Client) -> None:
     assert run.result() == {"args": {"n": 1}, "message": "Count", "files": {}}
     assert run.raw["metadata"] == {"mine": 1}
     assert client.get(run.id) == run
+
+
+def test_arguments_and_results_are_values_of_types(client: Client) -> None:
+    parcels = [Parcel(weight=Decimal("1.50"), labels={"a"})]
+    run = client.run("@client/sender", parcels)
+    assert run.output == {"parcels": [{"weight": "1.50", "labels": ["a"]}], "at": AT.isoformat()}
+    assert run.result(returns=Sent) == Sent(parcels, AT)
+    with pytest.raises(ValueError, match=r"\$\.weight: Field required") as misfit:
+        run.result(returns=Parcel)
+    assert isinstance(misfit.value, DoesNotFit)
+    with pytest.raises(ValueError, match=r"\$\.args\.when\[1\]: object has no JSON form"):
+        client.run("@client/echo", {"when": [AT, object()]})
+    assert client.run("@client/echo", {"when": AT, "path": Path("a")}).result()["args"] == {
+        "when": AT.isoformat(),
+        "path": "a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("agent", "args", "field"),
+    [
+        ("@client/echo", [1], "args"),
+        ("@client/echo", "text", "args"),
+        ("@client/sender", {"weight": 1}, "args"),
+        ("@client/sender", [{"weight": 1}, {"labels": []}], "args[1].weight"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_at_submit(
+    client: Client, agent: str, args: Any, field: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        client.run(agent, args, wait=False)
+    assert (refused.value.code, refused.value.field) == ("invalid_input", field)
+
+
+def test_an_ended_run_is_run_again_as_a_new_one(client: Client) -> None:
+    failed = client.run("@client/failer", {})
+    again = client.retry(failed.id)
+    assert again.raw["retry_of"] == failed.id
+    assert client.wait(client.retry(failed.id, fresh=True).id).error is not None
 
 
 def test_files_go_with_a_run(client: Client, tmp_path: Path) -> None:
@@ -274,7 +338,7 @@ def test_waiting_through_people_ends_with_the_run(floor: Floor, client: Client) 
 
 def test_what_is_refused_names_its_code_and_field(client: Client) -> None:
     with pytest.raises(Refused) as refused:
-        client.run("@client/echo", {}, prioritty=1)
+        client.run("@client/echo", {}, prioritty=1)  # type: ignore[call-arg]
     assert (refused.value.status, refused.value.code, refused.value.field) == (
         400,
         "unknown_field",

@@ -246,4 +246,4 @@ def test_an_object_whose_call_is_a_generator_is_refused_as_one() -> None:
             yield 1
 
     with pytest.raises(TypeError, match="is a generator; return the result"):
-        agent("@fixed/stream")(Stream())
+        agent("@fixed/stream")(Stream())  # type: ignore[type-var]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,10 @@ def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runyard.tools._registry", dict(tools._registry))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     assert len(snippets) == 6
-    names: dict[str, object] = {"__name__": "agents_doc"}
+    module = types.ModuleType("agents_doc")  # dataclasses look theirs up
+    monkeypatch.setitem(sys.modules, "agents_doc", module)
     for number, snippet in enumerate(snippets, 1):
-        exec(compile(snippet, f"docs/agents.md, snippet {number}", "exec"), names)
+        exec(compile(snippet, f"docs/agents.md, snippet {number}", "exec"), module.__dict__)
 
 
 def test_every_event_is_shown() -> None:

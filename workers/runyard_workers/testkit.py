@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runyard import json_form
 from runyard.authoring import AgentDefinition, registered
 from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
@@ -177,7 +178,7 @@ class _Bench:
                 front="native",
                 input={
                     "message": self._request.message,
-                    "args": self._request.args,
+                    "args": json_form.convert(self._request.args),
                     "options": dict(self._request.options),
                     "files": files,
                 },

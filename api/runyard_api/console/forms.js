@@ -4,11 +4,25 @@ import { button, h, json, post, showError, toast, when } from "./page.js";
 
 let fieldNumber = 0;
 
-export function field(schema, name, required, initial) {
+const DEEPEST = 6; // levels of a schema that contains itself
+
+function resolved(schema, root) { // what a reference, or an alternative to null, means
+  const name = schema?.$ref?.match(/^#\/\$defs\/(.+)$/)?.[1];
+  if (name) return resolved({ ...root?.$defs?.[name], ...schema, $ref: undefined }, root);
+  const others = schema?.anyOf?.filter((one) => one.type !== "null");
+  const scalars = others?.every((one) => ["number", "integer", "string"].includes(one.type));
+  const one = others?.length === 1 ? others[0] : scalars && others.find((other) => other.type === "string");
+  return one ? resolved({ ...one, ...schema, anyOf: undefined }, root) : schema;
+}
+
+export function field(given, name, required, initial, root = given, depth = 0) {
+  const schema = depth > DEEPEST ? {} : resolved(given, root);
   const kind = Array.isArray(schema?.type) ? schema.type.find((t) => t !== "null") : schema?.type;
   initial = initial ?? schema?.default;
-  if (kind === "object" && schema.properties) return objectField(schema, name, initial);
-  if (kind === "array" && schema.items && !schema.items.enum) return arrayField(schema, name, required, initial);
+  if (kind === "object" && schema.properties) return objectField(schema, name, initial, root, depth);
+  if (kind === "array" && schema.items && !schema.items.enum) {
+    return arrayField(schema, name, required, initial, root, depth);
+  }
   const id = `f${++fieldNumber}`;
   const about = { id, name, required: required && kind !== "boolean", "data-key": id };
   let input, read = () => input.value;
@@ -48,10 +62,10 @@ export function field(schema, name, required, initial) {
   };
 }
 
-function objectField(schema, name, initial) {
+function objectField(schema, name, initial, root, depth) {
   const needed = new Set(schema.required ?? []);
   const fields = Object.entries(schema.properties).map(([key, inner]) =>
-    [key, field(inner, key, needed.has(key), initial?.[key])]);
+    [key, field(inner, key, needed.has(key), initial?.[key], root, depth + 1)]);
   const nodes = fields.map(([, inner]) => inner.node);
   return {
     node: name ? h("fieldset", {}, h("legend", {}, name), nodes) : h("div", {}, nodes),
@@ -59,11 +73,11 @@ function objectField(schema, name, initial) {
   };
 }
 
-function arrayField(schema, name, required, initial) {
+function arrayField(schema, name, required, initial, root, depth) {
   const items = [];
   const list = h("div", {});
   const add = (value) => {
-    const item = field(schema.items, `${name || "item"} ${items.length + 1}`, true, value);
+    const item = field(schema.items, `${name || "item"} ${items.length + 1}`, true, value, root, depth + 1);
     const row = h("div", { class: "item" }, item.node,
       button("Remove", () => { items.splice(items.indexOf(item), 1); row.remove(); }, "quiet"));
     items.push(item);

@@ -26,7 +26,7 @@ from sqlalchemy import Table as CoreTable
 from sqlalchemy import false as sql_false
 from sqlalchemy.types import TypeDecorator
 
-from runyard_common.values import json_form
+from runyard import json_form
 from runyard_common.values.json_text import JsonText
 
 metadata = MetaData()

@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from runyard import json_form
 from runyard.errors import AgentError
+from runyard.json_form import NotJson
 from runyard.turns import ModelTurn, ToolResult
-from runyard_common.values import json_form
-from runyard_common.values.json_form import NotJson
 from runyard_workers.processes import wire
 from runyard_workers.processes.wire import Frames
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
+from runyard.json_types import DoesNotFit, Typed
 
 
 def arguments(definition: AgentDefinition, given: Any) -> Any:
@@ -18,12 +17,23 @@ def arguments(definition: AgentDefinition, given: Any) -> Any:
             f"The arguments do not fit {definition.name}: it takes an object, not {type(args).__name__}.",
             code="invalid_input",
         )
-    if definition.args_type is not None:
-        try:
-            return definition.args_type.validate_python(args)
-        except ValidationError as error:
-            raise AgentError(
-                f"The arguments do not fit {definition.name}: {error.errors()[0]['msg']}",
-                code="invalid_input",
-            ) from None
-    return {} if args is None else args
+    if definition.args_type is None:
+        return {} if args is None else args
+    try:
+        return _typed(definition.args_type, args)
+    except DoesNotFit as misfit:
+        raise AgentError(
+            f"The arguments do not fit {definition.name}, at {misfit.path}: {misfit.reason}",
+            code="invalid_input",
+            path=misfit.path,
+        ) from None
+
+
+def _typed(kind: Typed[Any], args: Any) -> Any:
+    """Without arguments, as with an empty object, unless the type takes none."""
+    if args is not None:
+        return kind.validate(args)
+    try:
+        return kind.validate(None)
+    except DoesNotFit:
+        return kind.validate({})

@@ -208,8 +208,8 @@ def split_known(
 
 def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition]) -> tuple[str, ...]:
     """The published versions (name@version) that these Python agents can run: their own, and those of the same number
-    that take and give the same and differ in options alone. A run that waited for a person goes on in a worker whose
-    code has another timeout since."""
+    that take and give the same and differ in options alone, or declare less of what these take and give. A run that
+    waited for a person goes on in a worker whose code has another timeout since."""
     found: list[str] = []
     with store.read() as conn:
         for definition in definitions:
@@ -219,13 +219,17 @@ def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition
                 if row.version.partition("+")[0] != definition.version.partition("+")[0]:
                     continue
                 version = store_agents.version(conn, row.id)
-                if version is not None and _fits(mine, version.manifest):
+                if version is not None and _fits(mine, version.manifest, definition.annotated):
                     found.append(versioned(definition.name, row.version))
     return tuple(found)
 
 
-def _fits(mine: dict[str, Any], published: dict[str, Any]) -> bool:
-    return all(mine.get(name) == published.get(name) for name in ("kind", "input", "output"))
+def _fits(mine: dict[str, Any], published: dict[str, Any], annotated: frozenset[str]) -> bool:
+    """A schema of annotations may be missing there: versions before them made none, and the code took what it takes."""
+    return all(
+        mine.get(name) == published.get(name) or (name in annotated and name not in published)
+        for name in ("kind", "input", "output")
+    )
 
 
 def _known(tool: ToolDefinition) -> Tool:

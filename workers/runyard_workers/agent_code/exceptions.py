@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from runyard import json_form
 from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
-from runyard_common.values import json_form
 
 LONGEST_TEXT: Final = 2000  # characters
 _MOST_INNER: Final = 5  # errors of a group that are shown

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from runyard import json_form
 from runyard.errors import FAILURE, AgentError, JournalMismatch, ProviderError
+from runyard.json_form import NotJson
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
-from runyard_common.values import json_form
 from runyard_common.values.errors import RunyardError
-from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.exceptions import abnormal, kind_of, shortened, summary, text_of
 from runyard_workers.agent_code.tracebacks import rendered
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from runyard import json_form
 from runyard.errors import StepFailed
-from runyard_common.values import json_form
-from runyard_common.values.json_form import NotJson
+from runyard.json_form import NotJson
 from runyard_workers.agent_code.exceptions import kind_of, text_of
 
 _MOST_BYTES: Final = 16 * 2**10  # of arguments and attributes

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
 from typing import Any, Final, TextIO, cast
 
-from runyard_common.values import json_form
+from runyard import json_form
 from runyard_workers.agent_code.values import Bounds
 
 Entry = tuple[str, dict[str, Any]]

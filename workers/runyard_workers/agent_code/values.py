@@ -10,9 +10,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from runyard import json_form
 from runyard.errors import AgentError
-from runyard_common.values import bounds, json_form
-from runyard_common.values.json_form import NotJson
+from runyard.json_form import NotJson
+from runyard_common.values import bounds
 
 if TYPE_CHECKING:
     from runyard_common.settings import Settings

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from runyard import json_form
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common.costly import CostlyWork
 from runyard_common.credentials.rules.sealing import Sealer
@@ -32,7 +33,6 @@ from runyard_common.runs.service.attempts import DRAIN, Asked
 from runyard_common.runs.service.claims import Claimed
 from runyard_common.runs.service.steps import Entry as Event
 from runyard_common.sessions.rules import Line
-from runyard_common.values import json_form
 from runyard_common.values.errors import StaleFence
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import within

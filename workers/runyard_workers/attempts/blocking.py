@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from runyard.context import BlockingContext, Effect, OnNoAnswer, OnNoDecision
+from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
+from runyard.context import BlockingContext
 from runyard.errors import Cancelled
 from runyard.turns import ModelTurn
 from runyard_workers.agent_code.exceptions import abnormal
@@ -48,17 +49,24 @@ class ThreadContext(BlockingContext):
             raise error
         return answer  # type: ignore[return-value]
 
-    def step(
-        self, name: str, fn: Callable[..., Any], *args: Any, effect: Effect = "idempotent", **kwargs: Any
+    def step(  # type: ignore[override] # mypy loses a TypeVarTuple in the comparison
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        effect: Effect = "idempotent",
+        returns: Any = ...,
+        **kwargs: Any,
     ) -> Any:
-        return self._call(self._inner.step(name, fn, *args, effect=effect, **kwargs))
+        return self._call(self._inner.step(name, fn, *args, effect=effect, returns=returns, **kwargs))
 
     def ask(
         self,
         question: str | Sequence[Mapping[str, Any]],
         *,
-        schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None,
+        schema: Any = None,
+        returns: Any = ...,
+        options: Sequence[Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
@@ -68,6 +76,7 @@ class ThreadContext(BlockingContext):
             self._inner.ask(
                 question,
                 schema=schema,
+                returns=returns,
                 options=options,
                 timeout=timeout,
                 on_timeout=on_timeout,
@@ -81,7 +90,7 @@ class ThreadContext(BlockingContext):
         action: str,
         arguments: Any = None,
         *,
-        schema: Mapping[str, Any] | None = None,
+        schema: Any = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
         key: str | None = None,
@@ -92,8 +101,16 @@ class ThreadContext(BlockingContext):
             )
         )
 
-    def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
-        return self._call(self._inner.run(agent, args, message=message, **options))
+    def run(
+        self,
+        agent: Any,
+        args: Any = None,
+        *,
+        returns: Any = ...,
+        message: str | None = None,
+        **options: Any,
+    ) -> Any:
+        return self._call(self._inner.run(agent, args, returns=returns, message=message, **options))
 
     def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:
         return self._call(self._inner.model_turn(name, call, agent=agent))

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from runyard.errors import AgentError
+from runyard import json_form
+from runyard.errors import AgentError, ChildFailed
 from runyard_common.agents.service import agents
 from runyard_common.credentials.rules import documents
 from runyard_common.database.group_commit import own_transaction
@@ -20,7 +21,6 @@ from runyard_common.runs.rules.run_request import OPTIONS, RunRequest, options_o
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.service import steps, submissions
 from runyard_common.schemas import checks
-from runyard_common.values import json_form
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence, Unavailable
 from runyard_common.values.ids import uuid7
 from runyard_workers.attempts.attempt import AWAY, Attempt
@@ -187,3 +187,16 @@ class Children:
             "output": child.output,
             "error": child.error,
         }
+
+
+def child_output(ended: dict[str, Any]) -> Any:
+    """The output of a child that ended as `Children.result` gives it. Raises `ChildFailed`."""
+    if ended["status"] == "completed":
+        return ended["output"]
+    error = ended["error"] or {}
+    raise ChildFailed(
+        f"The child task {ended['task_id']} ended {ended['status']}: {error.get('message', '')}",
+        task_id=ended["task_id"],
+        status=ended["status"],
+        error=error,
+    )

@@ -7,24 +7,24 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Literal, NoReturn, TypeVar, cast
 
+from runyard import json_form, json_types
+from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
 from runyard.checkpoints import CheckpointLog
-from runyard.context import Context, Effect, File, OnNoAnswer, OnNoDecision, SessionInfo, TaskInfo
-from runyard.errors import AgentError, ChildFailed, Rejected
+from runyard.context import Context, File, SessionInfo, TaskInfo
+from runyard.errors import AgentError, Rejected
 from runyard.turns import ModelTurn
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
-from runyard_common.values import json_form
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import questions, user_code
+from runyard_workers.attempts import questions, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
-from runyard_workers.attempts.children import Children, child_request, child_step
+from runyard_workers.attempts.children import Children, child_output, child_request, child_step
 from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
-_LONGEST_KEY: Final = 100  # characters of a question's key
 EFFECTS: Final = ("read", "idempotent", "irreversible")
 LEVELS: Final = ("debug", "info", "warn", "error")
 
@@ -130,18 +130,20 @@ class RunContext(Context):
         return user_code.is_leaving(self._attempt)
 
     @_suspending
-    async def step(
+    async def step(  # type: ignore[override] # mypy loses a TypeVarTuple in the comparison
         self,
         name: str,
-        fn: Callable[..., Any | Awaitable[Any]],
+        fn: Callable[..., Any],
         *args: Any,
         effect: Effect = "idempotent",
+        returns: Any = ...,
         **kwargs: Any,
     ) -> Any:
         name = values.name(name, "ctx.step")
         call = f"ctx.step {values.shown(name)}"
         _refuse_no_function(fn, call)
         values.one_of(effect, EFFECTS, call, "effect")
+        kind = json_types.of_result(fn) if returns is ... else typed_results.named(returns, call)
         detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
         siblings = self._attempt.siblings
 
@@ -150,15 +152,17 @@ class RunContext(Context):
                 return await user_code.call(self._attempt, fn, *args, **kwargs)
 
         step = Step(self._attempt.replay.key(name), "step", name, effect, detail)
-        return await self._attempt.once(step, work)
+        value = await self._attempt.once(step, work)
+        return await typed_results.restored(self._attempt, kind, value, call, "invalid_result")
 
     @_suspending
     async def ask(
         self,
         question: str | Sequence[Mapping[str, Any]],
         *,
-        schema: Mapping[str, Any] | None = None,
-        options: Sequence[str] | None = None,
+        schema: Any = None,
+        returns: Any = ...,
+        options: Sequence[Any] | None = None,
         timeout: float | None = None,
         on_timeout: OnNoAnswer | None = None,
         default: Any = ...,
@@ -167,21 +171,30 @@ class RunContext(Context):
         key = self._key("ask", key, "ctx.ask")
         waits = (timeout, on_timeout, default)
         if isinstance(question, str):
-            asks = {key: lambda: self._question(key, question, schema, options, *waits)}
-            return (await self._answered(asks))[0]
+            call = f"ctx.ask {values.shown(question[:60])}"
+            wanted, kind = typed_results.schema_of(schema, returns, call)
+            asks = {key: lambda: self._question(key, question, wanted, options, *waits)}
+            answer = (await self._answered(asks))[0]
+            return await typed_results.restored(self._attempt, kind, answer, call, "invalid_answer")
         if not question:
             raise AgentError("ctx.ask: give a question, or a list of some.", code="invalid_question")
-        several = [_one_of_several(one) for one in question]
+        several = [questions.one_of_several(one) for one in question]
         if len({q["key"] for q in several}) < len(several):
             raise AgentError("ctx.ask: every question needs a key of its own.", code="invalid_question")
+        typed = [typed_results.schema_of(q.get("schema"), ..., f"ctx.ask {q['key']!r}") for q in several]
         asks = {
             f"{key}.{q['key']}": functools.partial(
-                self._question, f"{key}.{q['key']}", q["text"], q.get("schema"), q.get("options"), *waits
+                self._question, f"{key}.{q['key']}", q["text"], wanted, q.get("options"), *waits
             )
-            for q in several
+            for q, (wanted, _) in zip(several, typed, strict=True)
         }
         answers = await self._answered(asks)
-        return {q["key"]: answer for q, answer in zip(several, answers, strict=True)}
+        return {
+            q["key"]: await typed_results.restored(
+                self._attempt, kind, answer, f"ctx.ask {q['key']!r}", "invalid_answer"
+            )
+            for q, (_, kind), answer in zip(several, typed, answers, strict=True)
+        }
 
     def _key(self, kind: str, given: str | None, call: str) -> str:
         """What an answer is found by: the key that the code gives, or the order of the calls."""
@@ -227,7 +240,7 @@ class RunContext(Context):
         action: str,
         arguments: Any = None,
         *,
-        schema: Mapping[str, Any] | None = None,
+        schema: Any = None,
         timeout: float | None = None,
         on_timeout: OnNoDecision = "fail",
         key: str | None = None,
@@ -237,6 +250,7 @@ class RunContext(Context):
         key = self._key(f"review:{action}", key, call)
         self._attempt.check()
         arguments = values.event(arguments, call, self._attempt.bounds)
+        schema, kind = typed_results.schema_of(schema, ..., call)
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
@@ -250,20 +264,39 @@ class RunContext(Context):
         decision = decided.answer
         if decision["action"] == "reject":
             raise Rejected(decision["reason"] or f"{action} was rejected.", action=action)
-        return decision["arguments"] if decision["action"] == "edit" else arguments
+        approved = decision["arguments"] if decision["action"] == "edit" else arguments
+        return await typed_results.restored(self._attempt, kind, approved, call, "invalid_answer")
 
     @_suspending
-    async def run(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> Any:
+    async def run(
+        self,
+        agent: Any,
+        args: Any = None,
+        *,
+        returns: Any = ...,
+        message: str | None = None,
+        **options: Any,
+    ) -> Any:
+        child = typed_results.agent_of(agent)
+        name = values.name(agent if child is None else child.name, "ctx.run", "the agent")
+        call = f"ctx.run {values.shown(name)}"
+        kind = typed_results.named(returns, call)
+        if child is not None and returns is ...:
+            kind = json_types.of_result(child.fn) or child.output_type
+        output = await self._child(name, args, message, options, call)
+        return await typed_results.restored(self._attempt, kind, output, call, "invalid_result")
+
+    async def _child(
+        self, agent: str, args: Any, message: str | None, options: dict[str, Any], call: str
+    ) -> Any:
         attempt = self._attempt
-        agent = values.name(agent, "ctx.run", "the agent")
-        call = f"ctx.run {values.shown(agent)}"
         args = values.arguments(args, call, attempt.bounds)
         message = None if message is None else values.text(message, call, "the message")
         wanted = child_request(values.given(options, f"{call}, options"), call)
         key = attempt.replay.key(f"run:{agent}")
         entry = await attempt.recall(key, "child")
         if entry is not None:
-            return _child_output(entry.value)
+            return child_output(entry.value)
         begun = attempt.replay.entry(key)
         if begun is None:
             child_id = await self._children.start(attempt, key, agent, args, message, wanted)
@@ -272,7 +305,7 @@ class RunContext(Context):
             ended = await self._children.result(child_id)
             if ended is not None:
                 await attempt.end(child_step(key, agent, child_id), ended)
-                return _child_output(ended)
+                return child_output(ended)
         return await self._suspend(Suspended(Ended(Outcome.WAITING, child_id=child_id)))
 
     @_suspending
@@ -387,30 +420,4 @@ def _refuse_no_function(fn: Any, call: str) -> None:
         f"{call}: pass a function and its arguments, not the {type(fn).__name__} that calling it returned.",
         code="invalid_call",
         call=call,
-    )
-
-
-def _one_of_several(question: Any) -> Mapping[str, Any]:
-    if not isinstance(question, Mapping) or not isinstance(question.get("key"), str):
-        raise AgentError(
-            "ctx.ask: each of several questions is {key, text, schema?, options?}.", code="invalid_question"
-        )
-    key = values.name(question["key"], "ctx.ask", "the key")
-    if len(key) > _LONGEST_KEY:
-        raise AgentError(
-            f"ctx.ask: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
-            code="invalid_question",
-        )
-    return {**question, "key": key}
-
-
-def _child_output(ended: dict[str, Any]) -> Any:
-    if ended["status"] == "completed":
-        return ended["output"]
-    error = ended["error"] or {}
-    raise ChildFailed(
-        f"The child task {ended['task_id']} ended {ended['status']}: {error.get('message', '')}",
-        task_id=ended["task_id"],
-        status=ended["status"],
-        error=error,
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from runyard.authoring import AgentDefinition
 from runyard.errors import AgentError
+from runyard.json_types import DoesNotFit
 from runyard_common.schemas import checks
 from runyard_common.sessions.rules import Line
-from runyard_common.values.errors import RunyardError
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.failures import of_agent
@@ -109,15 +109,25 @@ def _coroutine(fn: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return call
 
 
+#: What the schema of a type refuses, and the type may take: a date without a zone, more than is looked through at once.
+_NOT_OF_TYPES: Final = frozenset({"format", "propertyNames", "anyOf", "too_large"})
+
+
 def _check_output(definition: AgentDefinition, output: Any) -> None:
-    try:
-        checks.check(output, definition.output_schema or {}, field="output", code="invalid_output")
-    except RunyardError as refusal:
+    found = checks.violations(output, definition.output_schema or {}, field="output")
+    kind = definition.output_type
+    if found and kind is not None and {violation.code for violation in found} <= _NOT_OF_TYPES:
+        try:
+            kind.restore(output)
+            return
+        except DoesNotFit:
+            pass
+    if found:
         raise AgentError(
-            f"The agent's output breaks its schema: {refusal.message}",
+            f"The agent's output breaks its schema: {found[0].field}: {found[0].message}",
             code="invalid_output",
-            field=refusal.field,
-        ) from None
+            field=found[0].field,
+        )
 
 
 def _opening(given: dict[str, Any]) -> tuple[Line, ...]:

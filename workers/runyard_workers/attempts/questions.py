@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from runyard.errors import AgentError
 from runyard_common.human_tasks import rules
@@ -12,6 +12,8 @@ from runyard_common.schemas import checks
 from runyard_common.values.errors import InvalidRequest, RunyardError
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.values import Bounds
+
+_LONGEST_KEY: Final = 100  # characters of a question's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +96,18 @@ def refuse_misfit(value: Any, schema: Any, call: str, what: str, code: str = "in
             code=code,
             call=call,
         ) from None
+
+
+def one_of_several(question: Any) -> Mapping[str, Any]:
+    """One of several questions as it was given, its key a name. Raises `AgentError` invalid_question."""
+    if not isinstance(question, Mapping) or not isinstance(question.get("key"), str):
+        raise AgentError(
+            "ctx.ask: each of several questions is {key, text, schema?, options?}.", code="invalid_question"
+        )
+    key = values.name(question["key"], "ctx.ask", "the key")
+    if len(key) > _LONGEST_KEY:
+        raise AgentError(
+            f"ctx.ask: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+            code="invalid_question",
+        )
+    return {**question, "key": key}

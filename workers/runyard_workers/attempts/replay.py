@@ -9,11 +9,11 @@ from dataclasses import replace
 from hashlib import blake2s
 from typing import Any, Final
 
+from runyard import json_form
 from runyard.errors import AgentError, JournalMismatch
+from runyard.json_form import NotJson
 from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.values import json_form
-from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import raised_again
 from runyard_workers.agent_code.values import shown

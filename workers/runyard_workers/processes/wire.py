@@ -15,10 +15,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from runyard import json_form
 from runyard.errors import AgentError
+from runyard.json_form import NotJson
 from runyard.turns import ModelTurn, ToolCall, ToolResult
-from runyard_common.values import json_form
-from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.exceptions import summary
 
 #: A message: its kind, then its fields.

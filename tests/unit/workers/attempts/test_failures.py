@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy.exc import DataError, OperationalError, StatementError
 
 from runyard.errors import AgentError, Cancelled, ProviderError, RetryLater, Suspension
+from runyard.json_form import NotJson
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.values.errors import Unavailable
-from runyard_common.values.json_form import NotJson
 from runyard_workers.agent_code.failures import AgentFailed, of_agent
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.attempts.failures import classify

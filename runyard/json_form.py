@@ -181,7 +181,10 @@ class _Walk:
         if not isinstance(value, Set):
             return self._array(value, depth)
         if _sorts(value):
-            return self._array(sorted(value), depth)
+            try:
+                return self._array(sorted(value), depth)
+            except TypeError:  # dates with a zone, and others without
+                pass
         return sorted(self._array(value, depth), key=orjson.dumps)
 
     def _array(self, members: Iterable[Any], depth: int) -> list[Any]:

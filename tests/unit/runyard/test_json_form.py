@@ -6,6 +6,7 @@ import array
 import datetime as dt
 import enum
 import ipaddress
+import itertools
 import math
 import os
 import subprocess
@@ -23,7 +24,7 @@ import pytest
 from pydantic import AnyUrl, BaseModel, ConfigDict, RootModel, SecretStr
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from runyard_common.values.json_form import DEEPEST, NotJson, clean, convert, encode, name
+from runyard.json_form import DEEPEST, NotJson, clean, convert, encode, name
 
 
 class Colour(enum.Enum):
@@ -166,6 +167,68 @@ def _doubled(times: int, *members: Any) -> Any:
     return value
 
 
+#: Every row of the table of docs/agents.md, by its first cell, with values and their forms; `NotJson` for a refusal.
+ROWS: dict[str, list[tuple[Any, Any]]] = {
+    "`None`, `bool`, `str`, `int`, `float`, `list`, `tuple`, `dict`": [
+        ([None, True, "a", 1, 1.5, (2,), {"b": 3}], [None, True, "a", 1, 1.5, [2], {"b": 3}]),
+    ],
+    "`int` of more than 64 bits": [(2**70, str(2**70))],
+    "`float` that is NaN or infinite": [(math.nan, NotJson), (-math.inf, NotJson)],
+    "`Decimal`, `Fraction`": [(Decimal("19.90"), "19.90"), (Fraction(1, 3), "1/3")],
+    "`datetime`, `date`, `time`, `timedelta`": [
+        (DAY, "2026-01-02T03:04:05.000006+00:00"),
+        (DAY.date(), "2026-01-02"),
+        (dt.time(1, 2), "01:02:00"),
+        (dt.timedelta(days=1, seconds=1), "P1DT1S"),
+    ],
+    "`UUID`, `Path`, IP addresses and networks, URLs of pydantic": [
+        (UUID, str(UUID)),
+        (Path("a/b"), "a/b"),
+        (ipaddress.ip_address("10.0.0.1"), "10.0.0.1"),
+        (ipaddress.ip_network("10.0.0.0/8"), "10.0.0.0/8"),
+        (AnyUrl("http://a/b"), "http://a/b"),
+    ],
+    "`Enum`": [(Colour.RED, "red"), (Colour.PRICE, "1.50")],
+    "`bytes`, `bytearray`, `memoryview`": [(b"\xff", "/w=="), (bytearray(b"a"), "YQ=="), (memoryview(b"a"), "YQ==")],
+    "`set`, `frozenset`": [({2, 1}, [1, 2]), (frozenset({"b", "a"}), ["a", "b"])],
+    "named tuple, `deque`, `range`, views, other sequences": [
+        (Point(1, Decimal(2)), [1, "2"]),
+        (deque([1]), [1]),
+        (range(2), [0, 1]),
+        ({"a": 1}.keys(), ["a"]),
+        (array.array("i", [1]), [1]),
+    ],
+    "other mappings; dataclass": [(ChainMap({"a": 1}), {"a": 1}), (Line(1), {"amount": 1, "_hidden": 1})],
+    "pydantic model": [(Model(amount=Decimal("1.50")), {"amount": "1.50", "when": "2026-01-02"})],
+    "keys: `str`, `int`, `float`, `bool`, `None`, `Enum`, and what has text above": [
+        ({"a": 1, 2: 3, 1.5: 4, False: 5, None: 6, Colour.RED: 7, UUID: 8},
+         {"a": 1, "2": 3, "1.5": 4, "false": 5, "null": 6, "red": 7, str(UUID): 8}),
+        ({1: 1, "1": 2}, NotJson),
+    ],
+    "half a surrogate pair, in any text or key": [({"\ud83d": "\udc00"}, {"�": "�"})],
+    "anything else (functions, classes, iterators, exceptions, own objects)": [
+        (one, NotJson) for one in (len, Model, iter([1]), ValueError("x"), object())
+    ],
+    "nested deeper than 200 levels, or containing itself": [(_chain(201), NotJson), (_cycle(), NotJson)],
+}  # fmt: skip
+
+
+def test_every_row_of_the_page_is_true() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "agents.md").read_text()
+    table = (
+        page.partition("## Values")[2].partition("| Python | JSON |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    )
+    rows = {line.strip("|").split(" | ")[0].strip() for line in table.splitlines()}
+    assert rows - set(ROWS) == {"a number, scalar or array of numpy"}  # which is not installed
+    assert set(ROWS) <= rows
+    for value, form in itertools.chain.from_iterable(ROWS.values()):
+        if form is NotJson:
+            with pytest.raises(NotJson):
+                convert(value)
+        else:
+            assert convert(value) == form
+
+
 REFUSED: list[tuple[str, Any, str, str]] = [
     ("nan", {"lines": [{"amount": math.nan}]}, "$.lines[0].amount", "nan is no JSON number"),
     ("infinity after null", [None, -math.inf], "$[1]", "-inf is no JSON number"),
@@ -217,7 +280,7 @@ def test_values_nest_to_one_depth_however_they_are_converted(wrap: Any, leaf: An
 @pytest.mark.processes
 def test_a_set_is_in_the_same_order_in_every_process() -> None:
     members = "{'b', 'a', 1, None, (1, 'x'), frozenset('ab')}"
-    code = f"from runyard_common.values.json_form import encode; print(encode({members}))"
+    code = f"from runyard.json_form import encode; print(encode({members}))"
     seen = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -1,0 +1,229 @@
+"""Types of an author's in every call: values of them live and in every replay, one refusal where they do not fit."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+import pytest
+from pydantic import BaseModel, Field
+
+from runyard import BlockingContext, ChildFailed, Context, agent
+from runyard.testing import Outcome, approve, edit, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Line(BaseModel):
+    amount: Decimal
+
+
+class Order(BaseModel):
+    lines: list[Line]
+    due: dt.date = Field(dt.date(2026, 1, 2), description="When it is paid.")
+
+
+@dataclass
+class Photo:
+    content: bytes
+    tags: set[str]
+
+
+class Centre(StrEnum):
+    NORTH = "north"
+
+
+class Box(TypedDict, total=False):
+    at: dt.datetime
+
+
+PHOTO = Photo(b"\xff\xfe", {"a", "b"})
+BOX: Box = {"at": dt.datetime(2026, 1, 2, tzinfo=dt.UTC)}
+
+
+def photo() -> Photo:
+    return PHOTO
+
+
+def boxes(count: int, *, of: Box) -> list[Box]:
+    return [of] * count
+
+
+async def pair(amount: Decimal) -> tuple[Decimal, Path]:
+    return amount, Path("a")
+
+
+def mapping() -> Mapping[str, Decimal]:
+    return {"a": Decimal("1.50")}
+
+
+class Loader:
+    def load(self) -> frozenset[int]:
+        return frozenset({1})
+
+    async def __call__(self) -> Line:
+        return Line(amount=Decimal("0.10"))
+
+
+SEEN: list[list[Any]] = []
+
+
+@agent("@calls/all")
+async def _all(ctx: Context, args: Order) -> Any:
+    seen: list[Any] = [args]
+    SEEN.append(seen)
+    seen.append(await ctx.step("photo", photo))
+    seen.append(await ctx.step("boxes", boxes, 2, of=BOX))
+    seen.append(await ctx.step("pair", pair, Decimal("1.0"), effect="irreversible"))
+    seen.append(await ctx.step("method", Loader().load))
+    seen.append(await ctx.step("object", Loader()))
+    seen.append(await ctx.step("class", Line, amount=Decimal("2.50")))
+    seen.append(await ctx.step("partial", partial(boxes, 1, of=BOX), effect="read"))
+    seen.append(await ctx.step("untyped", lambda: PHOTO))
+    seen.append(await ctx.step("for checkers", mapping))
+    seen.append(await ctx.step("named", lambda: PHOTO, returns=Photo))
+    seen.append(await ctx.step("union", lambda: [1, "a"], returns=tuple[int, Literal["a"]]))
+    seen.append(await ctx.ask("Which?", schema=Centre))
+    seen.append(await ctx.ask("Which again?", options=["north"], returns=Centre))
+    seen.append(
+        await ctx.ask([{"key": "due", "text": "When?", "schema": dt.date}, {"key": "b", "text": "And?"}])
+    )
+    seen.append(await ctx.review("pay", args, schema=Order))
+    seen.append(await ctx.run(_child, Line(amount=Decimal("3.10"))))
+    seen.append(await ctx.run("@calls/child", Line(amount=Decimal("3.10")), returns=Photo))
+    return None
+
+
+@agent("@calls/child")
+def _child(ctx: BlockingContext, args: Line) -> Photo:
+    assert isinstance(args, Line)
+    assert ctx.step("photo", photo) == PHOTO
+    return PHOTO
+
+
+ORDER = Order(lines=[Line(amount=Decimal("19.90"))])
+CHANGED = {"lines": [], "due": "2027-01-01"}
+FORM = {"content": "//4=", "tags": ["a", "b"]}
+EXPECTED = [
+    ORDER, PHOTO, [BOX, BOX], (Decimal("1.0"), Path("a")), frozenset({1}), Line(amount=Decimal("0.10")),
+    Line(amount=Decimal("2.50")), [BOX], FORM, {"a": "1.50"}, PHOTO, (1, "a"), Centre.NORTH, Centre.NORTH,
+    {"due": dt.date(2026, 5, 6), "b": "yes"}, Order(lines=[], due=dt.date(2027, 1, 1)), PHOTO, PHOTO,
+]  # fmt: skip
+
+
+def test_each_call_gives_a_value_of_its_type_live_and_in_every_replay() -> None:
+    SEEN.clear()
+    answers = ["north", "north", "2026-05-06", "yes", edit(CHANGED)]
+    outcome = run(_all, ORDER, answers=answers, crash_after=[2, 3, 2, 3], timeout=50)
+    assert outcome.error is None
+    assert SEEN[-1] == EXPECTED
+    assert [type(one) for one in SEEN[-1]] == [type(one) for one in EXPECTED]
+    assert all(seen == EXPECTED[: len(seen)] for seen in SEEN)
+    assert outcome.attempts > 5
+
+
+def wrong() -> Photo:
+    return {"content": 5}  # type: ignore[return-value]
+
+
+async def _step(ctx: Context, args: Any) -> None:
+    await ctx.step("load", wrong)
+
+
+async def _named(ctx: Context, args: Any) -> None:
+    await ctx.step("load", lambda: {"amount": "a"}, returns=Line)
+
+
+async def _no_type(ctx: Context, args: Any) -> None:
+    await ctx.step("load", lambda: 1, returns=Loader)
+
+
+async def _no_agent(ctx: Context, args: Any) -> None:
+    await ctx.run(photo)  # type: ignore[call-overload]
+
+
+async def _ask(ctx: Context, args: Any) -> None:
+    await ctx.ask("Which?", schema=Loader)
+
+
+def _output(ctx: BlockingContext, args: Any) -> Order:
+    return {"lines": 1}  # type: ignore[return-value]
+
+
+REFUSED: list[tuple[Any, str, str]] = [
+    (_step, "invalid_result", "ctx.step 'load', at $.content: the value is no Photo: Input should be"),
+    (_named, "invalid_result", "ctx.step 'load', at $.amount: the value is no Line: Input should be a valid decimal."),
+    (_no_type, "invalid_call", "ctx.step 'load', returns: no value of"),
+    (_no_agent, "invalid_call", "ctx.run: photo is no agent: decorate it with @agent, or give a name."),
+    (_ask, "invalid_call", "ctx.ask 'Which?', schema: no value of"),
+    (_output, "invalid_output", "The agent's output breaks its schema: output"),
+]  # fmt: skip
+for _fn, *_ in REFUSED:
+    agent(f"@calls/refused{_fn.__name__}")(_fn)
+
+
+@pytest.mark.parametrize(("fn", "code", "text"), REFUSED, ids=[row[0].__name__ for row in REFUSED])
+def test_a_value_of_another_type_fails_the_run_and_names_its_place(fn: Any, code: str, text: str) -> None:
+    error = run(fn, {}).error
+    assert error is not None
+    assert (error["code"], error["message"][: len(text)]) == (code, text)
+
+
+DONE: list[int] = []
+
+
+@agent("@calls/counted", retries=1)
+async def _counted(ctx: Context, args: Any) -> None:
+    await ctx.step("done", DONE.append, 1)
+    await ctx.step("load", wrong)
+
+
+def test_a_step_whose_result_is_of_another_type_counts_as_done() -> None:
+    DONE.clear()
+    outcome = run(_counted, {})
+    assert outcome.error is not None
+    assert len(DONE) == 1
+    assert len(outcome.of_type("step")) == 2
+
+
+def outcome_of(fn: Any, args: Any) -> Outcome:
+    return run(fn, args, answers=[approve()])
+
+
+@agent("@calls/defaults")
+async def _defaults(ctx: Context, args: Box) -> str:
+    return repr(args)
+
+
+@agent("@calls/optional")
+async def _optional(ctx: Context, args: Order | None) -> str:
+    return repr(args)
+
+
+def test_a_run_without_arguments_has_those_by_default() -> None:
+    assert outcome_of(_defaults, None).output == "{}"
+    assert outcome_of(_optional, None).output == "None"
+    error = outcome_of(_child, None).error
+    assert error is not None
+    assert error["message"] == "The arguments do not fit @calls/child, at $.amount: Field required"
+
+
+async def _parent(ctx: Context, args: Any) -> str:
+    try:
+        await ctx.run(_child, {})  # type: ignore[arg-type]
+    except ChildFailed:
+        return "failed"
+    except Exception as error:  # noqa: BLE001 - its text is the point
+        return str(error)
+    return "completed"
+
+
+def test_arguments_of_a_child_are_checked_against_its_schema() -> None:
+    agent("@calls/parent")(_parent)
+    assert "amount" in run(_parent, {}).output

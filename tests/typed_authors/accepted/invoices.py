@@ -1,0 +1,123 @@
+"""What an author writes with types, and what the checkers then know."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Any, TypedDict, assert_type
+
+from pydantic import BaseModel, Field
+
+from runyard import AsyncClient, BlockingContext, Client, Context, agent
+from runyard.testing import run
+
+TODAY = dt.date(2026, 1, 2)
+
+
+class Line(BaseModel):
+    sku: str
+    amount: Decimal
+
+
+class InvoiceArgs(BaseModel):
+    lines: list[Line]
+    due: dt.date
+
+
+class Result(BaseModel):
+    total: Decimal
+    paid: bool = False
+
+
+@dataclass
+class Rate:
+    currency: str
+    at: dt.datetime
+
+
+class Centre(StrEnum):
+    NORTH = "north"
+    SOUTH = "south"
+
+
+class Order(TypedDict):
+    id: int
+
+
+def add_up(lines: list[Line], *, fee: Decimal = Decimal(0)) -> Decimal:
+    return sum((line.amount for line in lines), fee)
+
+
+async def rate_of(currency: str, on: dt.date | None = None) -> Rate:
+    return Rate(currency, dt.datetime.now(dt.UTC))
+
+
+async def pay(total: Decimal, *, to: str = "") -> str:
+    return f"{to} {total}"
+
+
+@agent("@typed/invoice", timeout=30)
+async def invoice(ctx: Context, args: InvoiceArgs) -> Result:
+    total = await ctx.step("total", add_up, args.lines, fee=Decimal(1))
+    assert_type(total, Decimal)
+    rate = await ctx.step("rate", rate_of, "EUR")
+    assert_type(rate, Rate)
+    assert_type(await ctx.step("again", rate_of, "EUR", args.due, effect="read"), Rate)
+    assert_type(await ctx.step("default", rate_of, "EUR", effect="read"), Rate)
+    assert_type(await ctx.step("by name", rate_of, currency="EUR", effect="read"), Rate)
+    assert_type(await ctx.step("pay", pay, total, effect="irreversible"), str)
+    assert_type(
+        await ctx.step("partial", partial(add_up, args.lines, fee=total), effect="irreversible"), Decimal
+    )
+    assert_type(await ctx.step("count", len, args.lines), int)
+    assert_type(await ctx.step("rate of", lambda: {"currency": "EUR"}, returns=Rate), Rate)
+    assert_type(await ctx.step("with both", pay, total, to="us", effect="read", returns=Centre), Centre)
+    assert_type(await ctx.ask("Which centre?", schema=Centre), Centre)
+    assert_type(await ctx.ask("Which?", options=["a", "b"], returns=Centre), Centre)
+    assert_type(await ctx.ask("Which?"), Any)
+    assert_type(await ctx.review("post", args, schema=InvoiceArgs), InvoiceArgs)
+    return Result(total=total)
+
+
+@agent("@typed/blocking")
+def blocking(ctx: BlockingContext, args: Rate) -> Result:
+    total = ctx.step("total", add_up, [], fee=Decimal(1))
+    assert_type(total, Decimal)
+    assert_type(ctx.step("rate", rate_of, "EUR"), Rate)
+    assert_type(ctx.step("pay", pay, total, effect="irreversible"), str)
+    assert_type(ctx.step("rate of", dict, returns=Rate), Rate)
+    assert_type(ctx.ask("Which centre?", schema=Centre), Centre)
+    assert_type(ctx.run(invoice, InvoiceArgs(lines=[], due=TODAY)), Result)
+    return Result(total=total)
+
+
+@agent("@typed/parent", output=Result)
+async def parent(ctx: Context, args: Annotated[list[Order], Field(description="The orders.")]) -> Result:
+    mine = await ctx.run(invoice, InvoiceArgs(lines=[], due=TODAY), priority=3)
+    assert_type(mine, Result)
+    assert_type(await ctx.run(blocking, Rate("EUR", dt.datetime.now(dt.UTC)), message="Go"), Result)
+    assert_type(await ctx.run("@typed/invoice", {"lines": []}), Any)
+    assert_type(await ctx.run("@typed/invoice", {"lines": []}, returns=Result, ttl=60), Result)
+    return mine
+
+
+@agent("@typed/plain", output={"type": "object"})
+async def plain(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
+    return {"child": await ctx.run(plain, {"n": args["n"]})}
+
+
+@agent("@typed/fields", output=Result, retries={"agent": {"budget": 2}})
+def fields(ctx: BlockingContext, args: Any) -> dict[str, Any]:
+    return {"total": 1}
+
+
+async def callers(client: AsyncClient, waiting: Client, ctx: Context) -> None:
+    args = InvoiceArgs(lines=[], due=TODAY)
+    done = await client.run("@typed/invoice", args, session_id="s", priority=1, metadata={"order": 1})
+    assert_type(done.result(returns=Result), Result)
+    assert_type(waiting.run("@typed/invoice", args, wait=False, deadline=60.0).result(), Any)
+    assert_type(run(invoice, args, answers=["north"], crash_after=[1, 2]).output, Any)
+    assert_type(await invoice(ctx, args), Result)

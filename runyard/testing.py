@@ -148,6 +148,7 @@ class Given(TypedDict, total=False):
     agents: Sequence[Agent]
     crash_after: int | Sequence[int]
     timeout: float
+    processes: bool
 
 
 def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:

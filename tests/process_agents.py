@@ -236,13 +236,13 @@ async def odd(ctx: Context, args: dict[str, Any]) -> Any:
     if args["how"] == "an object":
         await ctx.emit("x", {"lines": [object()]})
     elif args["how"] == "a coroutine":
-        await ctx.step("x", _double(1))  # type: ignore[arg-type]
+        await ctx.step("x", _double(1))  # type: ignore[call-overload]
     elif args["how"] == "too large":
         await ctx.step("x", lambda: "x" * 2**27)
     elif args["how"] == "a result":
         await ctx.step("x", threading.Lock)
     elif args["how"] == "an exit":
-        await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[attr-defined]
+        await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[call-overload]
     elif args["how"] == "no such call":
         await ctx.no_such_call(1)  # type: ignore[attr-defined]
 

@@ -242,7 +242,7 @@ async def odd(ctx: Context, args: dict[str, Any]) -> Any:
     elif args["how"] == "a result":
         await ctx.step("x", threading.Lock)
     elif args["how"] == "an exit":
-        await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[call-overload]
+        await ctx.step("x", lambda: os.sys.exit(2))  # type: ignore[attr-defined,call-overload]
     elif args["how"] == "no such call":
         await ctx.no_such_call(1)  # type: ignore[attr-defined]
 

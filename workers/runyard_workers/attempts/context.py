@@ -201,9 +201,9 @@ class RunContext(Context):
         if given is None:
             return self._attempt.replay.key(kind)
         key = values.name(given, call, "the key")
-        if len(key) > _LONGEST_KEY:
+        if len(key) > questions.LONGEST_KEY:
             raise AgentError(
-                f"{call}: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+                f"{call}: the key {values.shown(key)} is longer than {questions.LONGEST_KEY} characters.",
                 code="invalid_call",
                 call=call,
             )

@@ -13,7 +13,7 @@ from runyard_common.values.errors import InvalidRequest, RunyardError
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.values import Bounds
 
-_LONGEST_KEY: Final = 100  # characters of a question's key
+LONGEST_KEY: Final = 100  # characters of a question's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,9 @@ def one_of_several(question: Any) -> Mapping[str, Any]:
             "ctx.ask: each of several questions is {key, text, schema?, options?}.", code="invalid_question"
         )
     key = values.name(question["key"], "ctx.ask", "the key")
-    if len(key) > _LONGEST_KEY:
+    if len(key) > LONGEST_KEY:
         raise AgentError(
-            f"ctx.ask: the key {values.shown(key)} is longer than {_LONGEST_KEY} characters.",
+            f"ctx.ask: the key {values.shown(key)} is longer than {LONGEST_KEY} characters.",
             code="invalid_question",
         )
     return {**question, "key": key}

@@ -95,6 +95,16 @@ def child_step(key: str, agent: str, child_id: str) -> Step:
     return Step(key, "child", agent, "idempotent", {"task_id": child_id})
 
 
+def _check(args: Any, schema: Any) -> None:
+    """Whether a child takes these arguments. Without any it is given an empty object, unless it takes null."""
+    try:
+        checks.check(args, schema, field="args", code="invalid_input")
+    except RunyardError:
+        if args is not None:
+            raise
+        checks.check({}, schema, field="args", code="invalid_input")
+
+
 async def _read(work: Callable[..., T], *args: Any) -> T:
     """What `work` reads. A database that is away is an outage of ours, though the agent's code meets it."""
     try:
@@ -139,8 +149,8 @@ class Children:
                     code="too_many_generations",
                 )
             schema = (record.manifest.get("input") or {}).get("schema")
-            if schema is not None:
-                checks.check(args, schema, field="args", code="invalid_input")
+            if schema is not None and (args is not None or not message):  # as over HTTP
+                _check(args, schema)
         except NotFound as missing:
             raise AgentError(missing.message, code=missing.code) from None
         except RunyardError as refusal:

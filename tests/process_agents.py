@@ -230,6 +230,20 @@ def signals(ctx: BlockingContext, args: dict[str, Any]) -> None:
     signal.pause()
 
 
+@agent("@process/spins", isolation="process")
+def spins(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Never returns."""
+    ctx.progress(0)
+    while True:
+        pass
+
+
+@agent("@process/gathers", isolation="process")
+async def gathers(ctx: Any, args: dict[str, Any]) -> Any:
+    """Asks, and does something else meanwhile."""
+    return await ctx.gather(ctx.ask("A?"), ctx.ask("B?"), ctx.step("double", _double, 2))
+
+
 @agent("@process/odd", isolation="process")
 async def odd(ctx: Context, args: dict[str, Any]) -> Any:
     """Gives a call what has no form, or makes no sense."""

@@ -189,6 +189,31 @@ async def test_a_process_may_order_itself_to_leave_but_not_its_worker(site_url: 
             assert (task.error["code"], task.error["cause"]) == (code, "agent")
 
 
+@pytest.mark.parametrize("why", ["lost", "cancel", "drain", "timeout"])
+async def test_a_process_in_an_endless_loop_ends_with_its_attempt(site_url: str, why: str) -> None:
+    async with Installation(site_url) as site:
+        await _published(site, "spins")
+        engine = await site.engine()
+        task_id = await site.submit("@process/spins")
+        await until(lambda: "progress" in site.events(task_id))
+        (process,) = site.processes._all
+        life = engine._runs.get(task_id)
+        assert life is not None
+        life.leave(why)
+        await until(lambda: process.death is not None)
+        assert process.death is not None
+        assert process.death.status == -signal.SIGKILL
+        await until(lambda: engine.running == 0)
+        assert site.processes.idle == 0
+
+
+def test_calls_gathered_in_a_process_ask_together() -> None:
+    outcome = run("@process/gathers", {}, answers={"A?": 1, "B?": 2}, processes=True)
+    assert outcome.error is None
+    assert outcome.output == [1, 2, 4]
+    assert (outcome.asked, outcome.attempts) == (("A?", "B?"), 2)
+
+
 async def test_what_a_process_prints_and_logs_reaches_its_run(site_url: str) -> None:
     async with Installation(site_url) as site:
         await _published(site, "prints")

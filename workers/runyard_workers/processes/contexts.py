@@ -6,9 +6,10 @@ A method that is added to `Context` works here as it is, if it is a coroutine wh
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
@@ -89,11 +90,19 @@ class _Remote:
         return _Part(self._call, name)
 
 
-def _remote(kind: type[C]) -> type[C]:
-    """The class of contexts of this kind whose every abstract method is a call."""
-    names = kind.__abstractmethods__ - {"deadline", "cancelled", "stopped"}
+class _Awaiting(_Remote):
+    """Calls made at once are made here: what they wait for settles where they are."""
+
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+        """What each of several calls gives, in order."""
+        return list(await asyncio.gather(*awaitables, return_exceptions=return_exceptions))
+
+
+def _remote(base: type[_Remote], kind: type[C]) -> type[C]:
+    """The class of contexts of this kind whose every abstract method is a call, but for those of `base`."""
+    names = [name for name in kind.__abstractmethods__ if not hasattr(base, name)]
     members = {name: _member(name, inspect.getattr_static(kind, name)) for name in names}
-    return cast("type[C]", type(f"Remote{kind.__name__}", (_Remote, kind), members))
+    return cast("type[C]", type(f"Remote{kind.__name__}", (base, kind), members))
 
 
 def _member(name: str, of: Any) -> Any:
@@ -130,8 +139,8 @@ def _splitter(signature: inspect.Signature) -> Callable[[tuple[Any, ...], dict[s
     return split
 
 
-_RemoteContext: Final = _remote(Context)  # type: ignore[type-abstract]
-_RemoteBlockingContext: Final = _remote(BlockingContext)  # type: ignore[type-abstract]
+_RemoteContext: Final = _remote(_Awaiting, Context)  # type: ignore[type-abstract]
+_RemoteBlockingContext: Final = _remote(_Remote, BlockingContext)  # type: ignore[type-abstract]
 
 
 def context_of(calls: Calls, start: Start, is_async: bool) -> Any:

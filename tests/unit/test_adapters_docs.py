@@ -30,7 +30,7 @@ def respond(request: dict[str, Any]) -> Reply:
 
 @pytest.mark.timeout(120)
 @pytest.mark.processes
-@pytest.mark.parametrize("page", ["langgraph", "pydantic_ai", "clients"])
+@pytest.mark.parametrize("page", ["celery", "langgraph", "pydantic_ai", "clients"])
 def test_the_snippets_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     snippets = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
     names: dict[str, object] = {"__name__": f"{page}_doc"}

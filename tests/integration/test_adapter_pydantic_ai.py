@@ -71,6 +71,7 @@ def test_the_agents_turns_tools_approvals_output_and_cost_are_the_runs(server: M
     assert outcome.usage["input_tokens"] > 0
 
 
+@pytest.mark.timeout(300)
 def test_killed_at_every_journal_write_it_asks_no_turn_and_calls_no_tool_twice(server: ModelServer) -> None:
     attempts = support_run().attempts
     for write in range(1, 100):

@@ -84,6 +84,7 @@ def _writes(outcome: Outcome) -> int:
     return sum(event.type in ("model_turn", "step", "tool_result") for event in outcome.events)
 
 
+@pytest.mark.timeout(300)
 def test_after_a_crash_at_any_write_no_turn_is_asked_for_and_no_call_made_again() -> None:
     whole = run(own)
     for write in range(1, _writes(whole) + 1):

@@ -122,6 +122,20 @@ class AsyncClient:
         """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning."""
         return await self.get((await self.send(calls.retry(run_id, fresh)))["task_id"])
 
+    async def send_event(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        run_id: str | None = None,
+        session_id: str | None = None,
+        key: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Send an event to a run, to a session's runs, or to all that wait for it with `key`; how many waited."""
+        body = {"name": name, "data": data, "task_id": run_id, "session_id": session_id, "key": key}
+        return int((await self.send(calls.creation("/events", body, idempotency_key)))["delivered"])
+
     async def inbox(self) -> tuple[Question, ...]:
         """What waits for people, oldest first: the first hundred."""
         found = await self._drive(calls.exchange(calls.get("/inbox", limit=100), self._patience))

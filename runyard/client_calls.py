@@ -10,7 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -238,6 +238,12 @@ def post(path: str, body: Mapping[str, Any], *, repeatable: bool) -> Call:
     given = {name: value for name, value in body.items() if value is not None}
     content = json_form.encode(given)
     return Call("POST", BASE + path, headers=_JSON, content=content, repeatable=repeatable)
+
+
+def creation(path: str, body: Mapping[str, Any], idempotency_key: str | None) -> Call:
+    """A request that makes something: its Idempotency-Key makes repeating it safe."""
+    call = post(path, body, repeatable=True)
+    return replace(call, headers={**call.headers, "Idempotency-Key": idempotency_key or str(uuid.uuid4())})
 
 
 def task(run_id: str, action: str = "") -> str:

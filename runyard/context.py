@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from typing import Any, Literal
 
@@ -149,6 +150,54 @@ class Context(_RunInfo, AwaitedCalls):
         )
 
     @abstractmethod
+    async def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        """Start another agent as a child task and go on; its task id. It is stopped if this run fails or is."""
+
+    @abstractmethod
+    async def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Run another agent once for each of `args` and return the outputs in order, at most 10,000.
+
+        At most `concurrency` children are at work at once, one more as each ends; the parent holds no slot meanwhile.
+        The first that fails stops the others and raises `ChildFailed`; with `return_exceptions` all run, and the
+        `ChildFailed`s are among the results.
+        """
+
+    @abstractmethod
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+        """Make several calls at once, such as ``ctx.step(…)`` and ``ctx.run(…)``, and return what each gives, in order.
+
+        The run waits for all of them together, with one wake-up. Where one fails, the others end the step they are
+        in, and that failure is raised. With `return_exceptions` failures are among the
+        results.
+        """
+
+    @abstractmethod
+    async def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:
+        """Sleep for so many seconds, or until a moment (without a zone: UTC), ten years at most; the run holds no slot.
+
+        A crash does not begin it again.
+        """
+
+    @abstractmethod
+    async def wait_for_event(
+        self, name: str, *, key: str | None = None, timeout: float | None = None, default: Any = ...
+    ) -> Any:
+        """Wait, holding nothing, for an event from outside (``POST /events``) of this name; its data.
+
+        It is for this run if it was sent to the task, to its session, or to `key` (without one: to no key). One that
+        came since the run was accepted counts, each once. After `timeout` seconds the run goes on with `default` if
+        one is given, and else `EventTimeout` is raised.
+        """
+
+    @abstractmethod
     async def emit(self, type: str, data: Any = None) -> None:
         """Report an event of the agent's own to the task's log and followers."""
 
@@ -189,6 +238,36 @@ class BlockingContext(_RunInfo, BlockingCalls):
         schema: Mapping[str, Any] | None = None,
     ) -> Any:
         """See `Context.tool_call`."""
+
+    @abstractmethod
+    def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        """See `Context.start`."""
+
+    @abstractmethod
+    def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """See `Context.map`."""
+
+    @abstractmethod
+    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:
+        """As `Context.gather`, of functions, each in a thread: ``ctx.gather(lambda: ctx.run("a"), …)``."""
+
+    @abstractmethod
+    def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:
+        """See `Context.sleep`."""
+
+    @abstractmethod
+    def wait_for_event(
+        self, name: str, *, key: str | None = None, timeout: float | None = None, default: Any = ...
+    ) -> Any:
+        """See `Context.wait_for_event`."""
 
     @abstractmethod
     def emit(self, type: str, data: Any = None) -> None:

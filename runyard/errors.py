@@ -5,6 +5,7 @@ AgentError                fails the run with a code of the agent's own
 ├── RetryLater            try the whole attempt again later, under the agent budget
 ├── Rejected              a person rejected a review
 ├── ChildFailed           a child task ended without success
+├── EventTimeout          an event did not come in time
 ├── StepFailed            a journaled step failed in an earlier attempt
 └── JournalMismatch       the agent's code no longer fits what the task has done
 AbnormalExit              code left by SystemExit, a cancellation of its own, … (an ordinary Exception)
@@ -73,6 +74,12 @@ class ChildFailed(AgentError):
     """A child task ended without success."""
 
     code = "child_failed"
+
+
+class EventTimeout(AgentError):
+    """The event did not come in time."""
+
+    code = "event_timeout"
 
 
 class StepFailed(AgentError):

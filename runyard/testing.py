@@ -77,6 +77,20 @@ def skip(result: Any) -> Decision:
 
 
 @dataclass(frozen=True)
+class Sent:
+    """An event from outside. See `event`."""
+
+    name: str
+    data: Any = None
+    key: str | None = None
+
+
+def event(name: str, data: Any = None, *, key: str | None = None) -> Sent:
+    """An event from outside, sent once a run waits for one of this name and key."""
+    return Sent(name, data, key)
+
+
+@dataclass(frozen=True)
 class Prompt:
     """What a scripted model was asked: the system prompt, the last message, tool results, tools on offer."""
 
@@ -127,6 +141,7 @@ class Request:
     message: str | None = None
     model: Sequence[Turn] = ()
     answers: Sequence[Any] | Mapping[str, Any] = ()
+    events: Sequence[Sent] = ()
     history: Sequence[Mapping[str, Any]] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -142,6 +157,7 @@ class Given(TypedDict, total=False):
     message: str | None
     model: Sequence[Any]  # of `Turn`s: a list of several kinds is one of objects to mypy
     answers: Sequence[Any] | Mapping[str, Any]
+    events: Sequence[Sent]
     history: Sequence[Mapping[str, Any]]
     files: Mapping[str, bytes]
     options: Mapping[str, Any]
@@ -155,7 +171,8 @@ def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     """Run an agent to its end.
 
     message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
-    people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. history:
+    people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. events: what comes
+    from outside (`event()`), each once a run waits for it; a wait without one times out where it may. history:
     earlier lines {role, type, content} of the conversation. files: attachments by name. options: request options
     (rules, mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is
     lost after so many journal writes, once for each number. timeout: seconds. processes: agents that declare

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from rich.console import Console
@@ -153,13 +153,24 @@ _DESCRIPTIONS: Final[dict[str, Callable[[Data], str]]] = {
     "output_invalid": _violations,
     "tool_call": lambda data: f"tool_call {data.get('tool')} {_json(data.get('arguments'))}",
     "tool_result": lambda data: f"tool_result {data.get('tool')}: {data.get('outcome')}",
+    "event_received": lambda data: f"event {data.get('name')}",
     "handoff": lambda data: f"handoff {data.get('from')} → {data.get('to')}",
 }
+
+
+def _wait(data: Data) -> str:
+    if data.get("child"):
+        return f"until its run {data['child']} has ended"
+    if data.get("for") == "sleep" and isinstance(data.get("until"), int | float):
+        return f"until {datetime.fromtimestamp(data['until'], UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"for {data.get('for')}"
+
+
 _REASONS: Final[dict[str, Callable[[Data], str]]] = {
     "submit": lambda data: f"held by {data['held_by']}" if data.get("held_by") else "",
     "hold": lambda data: f"held by {data['held_by']}" if data.get("held_by") else "",
     "retry": _retry,
-    "wait": lambda data: f"until its run {data.get('child')} has ended",
+    "wait": _wait,
     "release": lambda data: f"handed back by its worker ({data.get('reason')})",
     "rescue": lambda data: f"its worker was lost ({data.get('loss')})",
     "stop": lambda data: str(data.get("reason") or ""),

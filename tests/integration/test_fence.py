@@ -16,7 +16,8 @@ from runyard_common.runs.queries import transitions, workers
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.tasks import Failure, Fence
-from runyard_common.runs.service import attempts, claims, steps
+from runyard_common.runs.rules.waits import Group
+from runyard_common.runs.service import attempts, claims, steps, waits
 from runyard_common.sessions.service import incoming
 from runyard_common.tables.query import Task
 from runyard_common.usage import service as turns
@@ -149,7 +150,13 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             (attempts.finish, attempts.Finish(task_id, wrong, 1)),
             (attempts.fail, attempts.Fail(task_id, wrong, failure)),
             (attempts.suspend, attempts.Suspend(task_id, wrong, (asked,))),
-            (attempts.wait, attempts.Wait(task_id, wrong, task_id)),
+            (waits.wait, waits.Wait(task_id, wrong, (Group(children=(task_id,)),))),
+            (waits.wait, waits.Wait(task_id, wrong, (Group(until=1.0),))),
+            (
+                waits.expect,
+                waits.Expect(task_id, wrong, Step("e", "event", "paid", "read", pos=1), "paid", "", None),
+            ),
+            (waits.give_up, waits.GiveUp(task_id, wrong, Step("e", "event", "paid", "read", pos=1))),
             (attempts.release, attempts.Release(task_id, wrong)),
             (attempts.release, attempts.Release(task_id, wrong, "orphaned")),
             (steps.begin, steps.Begin(task_id, wrong, Step("k", "step", "s", "irreversible", pos=1))),

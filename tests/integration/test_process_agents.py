@@ -12,14 +12,14 @@ import pytest
 
 from runyard import Context, agent
 from runyard.authoring import registered
-from runyard.testing import Outcome, approve, edit, run
+from runyard.testing import Outcome, approve, edit, event, run
 from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.ids import uuid7
 from runyard_workers.processes.pool import Owner, ProcessPool
-from tests import process_agents
+from tests import process_agents, waiting_process_agents
 from tests.installation import Installation
 from tests.waiting import until
 
@@ -69,6 +69,20 @@ def test_every_call_of_the_context_does_in_a_process_what_it_does_elsewhere(name
         assert _reported(outcome) == _reported(in_process)
         assert (outcome.asked, outcome.attempts) == (in_process.asked, in_process.attempts)
         assert outcome.tokens == in_process.tokens
+
+
+@pytest.mark.parametrize("name", ["waits", "waits_on_loop"])
+def test_an_agent_waits_in_a_process_as_it_does_elsewhere(name: str) -> None:
+    outcome = run(f"@process/{name}", events=[event("paid", 5, key="k")], processes=True)
+    failure = "invalid literal for int() with base 10: 'x'"
+    assert (outcome.status, outcome.error) == ("completed", None)
+    assert outcome.output == [[10, "1"], [20, "2"], "1", failure, [0, 10, 20], 5]
+    assert outcome.attempts == 5, "what is gathered is waited for together"
+
+
+def test_a_plain_agent_waits_in_a_process_too() -> None:
+    outcome = run(waiting_process_agents.blocking_waits, events=[event("paid", 5, key="k")], processes=True)
+    assert (outcome.status, outcome.output) == ("completed", [10, "1", [0, 10, 20], 5])
 
 
 def test_turns_and_tool_calls_of_an_agents_own_loop_do_the_same_in_a_process() -> None:

@@ -18,6 +18,7 @@ from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
+from runyard_common.clock import DatabaseClock, KnownClock
 from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
@@ -27,11 +28,12 @@ from runyard_common.database.transaction import Tx
 from runyard_common.files import open_files
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
-from runyard_common.runs.queries import events, queued, tasks, workers
+from runyard_common.runs.queries import events, queued, tasks, waits, workers
+from runyard_common.runs.rules.blocked_by import RETRY
 from runyard_common.runs.rules.lifecycle import SUSPENDED
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.rules.tasks import Task
-from runyard_common.runs.service import admissions, claims, rescues, submissions
+from runyard_common.runs.service import admissions, claims, rescues, sent_events, submissions
 from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.sessions.queries import messages, sessions
 from runyard_common.sessions.rules import Message
@@ -48,7 +50,7 @@ from runyard_workers.processes.pool import ProcessPool
 
 _THREADS = 32
 _MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
-_FAR = 10 * 365 * 86400.0  # seconds: every back-off is over by then
+_FAR = 20 * 365 * 86400.0  # seconds: every back-off and sleep is over by then
 
 
 async def run(request: Request, began: Callable[[], None] = lambda: None) -> Outcome:
@@ -114,6 +116,29 @@ def _empty_database() -> bytes:
         return file.read_bytes()
 
 
+class _Clock:
+    """The time of a test: that of this host, and what was skipped."""
+
+    def __init__(self) -> None:
+        self._skipped = 0.0
+
+    def now(self) -> float:
+        """In epoch seconds."""
+        return time.time() + self._skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass."""
+        self._skipped += max(0.0, seconds)
+
+
+def _of_clock(db: Database, clock: _Clock) -> Database:
+    """The database with this clock."""
+    db.clock = DatabaseClock(wall=clock.now, passed=clock.now)
+    db.now = lambda connection: clock.now()  # type: ignore[method-assign]
+    db.clock_of = lambda connection: KnownClock(clock.now())  # type: ignore[method-assign]
+    return db
+
+
 class _Bench:
     """A database, the agents, and one run of the first."""
 
@@ -121,7 +146,8 @@ class _Bench:
         self._request = request
         file = folder / "runyard.db"
         file.write_bytes(_empty_database())
-        self._runtime = Runtime(Database(f"sqlite:///{file}"), Live(""), NoNotifier())
+        self._clock = _Clock()
+        self._runtime = Runtime(_of_clock(Database(f"sqlite:///{file}"), self._clock), Live(""), NoNotifier())
         self._store, self._writer = self._runtime.store, self._runtime.writer
         self._files = open_files(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.
@@ -135,6 +161,7 @@ class _Bench:
         self._prompts: list[Prompt] = []
         self._crashes = list(request.crash_after)
         self._given = list(request.answers) if not isinstance(request.answers, Mapping) else []
+        self._events = list(request.events)
         self._threads = RunThreads(32)
         self._processes: ProcessPool | None = None
         self._runner: Any = None
@@ -147,8 +174,8 @@ class _Bench:
         while (task := self._task(task_id)).finished_at is None:
             if task.status in SUSPENDED:
                 self._answer(task_id)
-            else:
-                await self._claim_and_execute()
+            elif not await self._claim_and_execute():
+                await asyncio.to_thread(self._pass_time)
         return self._outcome(task)
 
     async def close(self) -> None:
@@ -231,10 +258,12 @@ class _Bench:
 
     # -- running -------------------------------------------------------------------------------------------
 
-    async def _claim_and_execute(self) -> None:
+    async def _claim_and_execute(self) -> bool:
+        """Carry out one attempt of a run; whether there was one that can go on."""
         worker_id = uuid7()
         claimed = await asyncio.to_thread(self._claim, worker_id)
-        assert claimed, "Nothing can run: the run waits for something that does not come."
+        if not claimed:
+            return False
         attempt, runner = await Preparation(
             self._store,
             self._writer,
@@ -254,13 +283,13 @@ class _Bench:
             attempt.writer, dead = mortal, mortal.dead  # type: ignore[assignment]
         await _until_ended(asyncio.create_task(execute(attempt, runner)), dead)
         await asyncio.to_thread(self._rescue)
+        return True
 
     def _claim(self, worker_id: str) -> list[claims.Claimed]:
-        """Let everything through that waits for time or for a child, then take one task."""
+        """Let everything through that waits for a limit or a child, then take one task."""
         with self._store.read() as conn:
             blockers = queued.blockers(conn, "", 1000)
         with self._store.begin() as tx:
-            tx.now = time.time() + _FAR
             admissions.admit_due(tx)
             for by in blockers:
                 admissions.admit_next(tx, by)
@@ -270,6 +299,39 @@ class _Bench:
         if isinstance(answer, Exception):
             raise answer
         return answer.claimed
+
+    def _pass_time(self) -> None:
+        """Nothing can run: send the next event that a run waits for, or let the time pass that one waits for."""
+        with self._store.begin() as tx:
+            if self._send(tx):
+                return
+            waiting = queued.due(tx.conn, tx.now + _FAR, 1)
+            names = [wait.name for wait in waits.expected(tx.conn, self._org)]
+            assert waiting, (
+                f"No event {names[0]!r}: give one in `events`."
+                if names
+                else "Nothing can run: the run waits for something that does not come."
+            )
+            due = waiting[0].available_at or 0.0
+            if waiting[0].blocked_by == RETRY:
+                tx.now = due  # a test need not wait for it, and its deadlines do not count it
+            else:
+                self._clock.skip(due - tx.now)
+                tx.now = max(due, tx.now)
+            admissions.admit_tasks(tx, waiting)
+
+    def _send(self, tx: Tx) -> bool:
+        """Send the first of the events that some run waits for."""
+        for wait in waits.expected(tx.conn, self._org):
+            for given in self._events:
+                if given.name == wait.name and wait.address == (
+                    f"key:{given.key}" if given.key is not None else ""
+                ):
+                    self._events.remove(given)
+                    new = sent_events.NewEvent(given.name, given.data, key=given.key)
+                    sent_events.send(tx, self._org, new, "test")
+                    return True
+        return False
 
     def _rescue(self) -> None:
         """The worker is gone, whether it ended its run or was lost with it."""

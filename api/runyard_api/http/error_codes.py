@@ -14,6 +14,11 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         409,
         "The organisation has as many files as it may; delete runs that have some.",
     ),
+    "too_many_sent_events": (
+        409,
+        "The organisation has as many events kept as it may; each is kept for 24 hours.",
+    ),
+    "task_ended": (409, "The task has ended: it waits for no event."),
     "bad_yaml": (400, "The YAML cannot be read, uses aliases, or holds what JSON cannot."),
     "bad_form": (400, "The form of an answer link cannot be read."),
     "not_an_object": (400, "The body must be a JSON object."),

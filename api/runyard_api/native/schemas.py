@@ -28,12 +28,13 @@ class Queue(Shape):
     """What blocks a queued task."""
 
     limit: str | None = Field(
-        description="The limit that is full, as kind:value; or retry, resume, child:<id>, or worker: no live "
-        "worker has this version of the agent."
+        description="The limit that is full, as kind:value; or retry, resume, child:<id>, children, event, sleep, or "
+        "worker: no live worker has this version of the agent."
     )
     position: int = Field(description="Its place in its organisation's part of the queue; 1 is next.")
     estimate_s: float | None = Field(description="A guess in seconds until it starts.")
     basis: str = Field(description="What the guess is based on.")
+    until: str | None = Field(None, description="When a run that sleeps or waits goes on at the latest.")
 
 
 class Question(Shape):

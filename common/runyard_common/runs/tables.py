@@ -157,6 +157,60 @@ class JournalEntry(c.Table):
     ended_at = c.instant(nullable=True)
 
 
+class AwaitedPart(c.Table):
+    """One thing that a queued run waits for: a child, an event, a time. A run that sleeps or waits for one child has
+    none. Rows of a run that has gone on mean nothing; its next wait replaces them."""
+
+    __tablename__ = "awaited_parts"
+    __table_args__ = (Index("ix_awaited_ref", "ref", **c.where("kind = 'child'")),)
+
+    task_id = c.key()
+    kind = c.text(length=8, primary_key=True)  # child, event, time
+    ref = c.text(length=200, primary_key=True)  # task id of the child; journal key of the event
+    place = c.integer32(primary_key=True)  # of its group: the run goes on when one group has all
+    at = c.instant(nullable=True)
+    urgent = c.boolean(default=False)  # the first child that does not complete ends the wait
+
+
+class EventWait(c.Table):
+    """A run waits, or has waited, for an event from outside. `event_id` is the one that it got."""
+
+    __tablename__ = "event_waits"
+    __table_args__ = (
+        Index("ix_event_waits_open", "org_id", "name", "address", **c.where("closed_at IS NULL")),
+    )
+
+    task_id = c.key()
+    key = c.text(length=200, primary_key=True)  # the journal entry that the event completes
+    org_id = c.ref()
+    name = c.text(length=200)
+    address = c.text(length=300)  # key:<key>, or nothing
+    session_id = c.ref(nullable=True)
+    deadline_at = c.instant(nullable=True)
+    event_id = c.ref(nullable=True)
+    closed_at = c.instant(nullable=True)
+    created_at = c.instant()
+
+
+class SentEvent(c.Table):
+    """An event sent from outside, kept for a while for runs that wait for it later."""
+
+    __tablename__ = "sent_events"
+    __table_args__ = (
+        Index("ix_sent_events_address", "org_id", "name", "address", "id"),
+        Index("ix_sent_events_expiry", "expires_at"),
+    )
+
+    id = c.key()
+    org_id = c.ref()
+    name = c.text(length=200)
+    address = c.text(length=300)  # task:<id>, session:<id>, key:<key>, or nothing
+    data = c.json()
+    sent_by = c.text(nullable=True, length=128)
+    created_at = c.instant()
+    expires_at = c.instant()
+
+
 class Slot(c.Table):
     """One task's hold on one limit, from admission until it leaves pending/running: the limit's only count."""
 

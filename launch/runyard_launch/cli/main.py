@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from runyard_launch.cli import agents, keys, login, members, runs
+from runyard_launch.cli import agents, events, keys, login, members, runs
 from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done
 from runyard_launch.problems import CommandFailed
 
@@ -187,7 +187,8 @@ def _shell() -> str:
 
 
 for group, name in (
-    (runs.run_app, None), (runs.app, "tasks"), (agents.app, "agents"), (keys.app, "keys"), (members.app, "members"),
+    (runs.run_app, None), (runs.app, "tasks"), (agents.app, "agents"), (events.app, "events"),
+    (keys.app, "keys"), (members.app, "members"),
     (login.app, None), (login.profiles_app, "profiles"), (keys.secrets_app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)

@@ -151,6 +151,7 @@ class Prune:
             lambda tx: prune_access.remove_invitations(tx, self._batch),
             lambda tx: limits.prune_starts(tx, tx.now - LONGEST_WINDOW),
             lambda tx: queue_places.prune(tx, self._batch),
+            lambda tx: prune.remove_events(tx, self._batch),
             lambda tx: release_leaked(tx, self._batch),
         )
         deleted = [self._transact(now, kind) for kind in kinds]

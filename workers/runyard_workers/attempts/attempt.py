@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from runyard import json_form
 from runyard.errors import AgentError, Cancelled, Suspension
@@ -28,6 +27,7 @@ from runyard_common.runs.queries import journal
 from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Failure, Fence, Task
+from runyard_common.runs.rules.waits import Group, together
 from runyard_common.runs.service import steps
 from runyard_common.runs.service.attempts import DRAIN, Asked
 from runyard_common.runs.service.claims import Claimed
@@ -39,7 +39,8 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.attempts.replay import CONCURRENT, Replay, enclosed, inside, replayed
+from runyard_workers.attempts.patience import patiently
+from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, enclosed, inside, replayed
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -51,12 +52,8 @@ T = TypeVar("T")
 
 logger = structlog.get_logger("runyard.attempt")
 
-#: Waits, in seconds, between tries of a write that the database did not answer; the last is repeated. While the
-#: database is away no other worker can claim the run, so there is no end to them but the attempt's own.
-_PATIENCE = (0.1, 0.3, 1.0, 2.0)
 #: Values of a journal that are read at once, and recalled in a row before other runs have their turn.
 _MOST_READ, _MOST_RECALLED = 500, 200
-AWAY = (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)
 
 
 class Tokens(Protocol):
@@ -64,31 +61,6 @@ class Tokens(Protocol):
 
     def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
         """Send a delta to those who follow this task now."""
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether a database error means that trying again later may help: it is away, full, or read-only for now."""
-    cause = getattr(error, "orig", None)
-    state, code = getattr(cause, "sqlstate", None), getattr(cause, "sqlite_errorcode", None)
-    # Class 22 is bad data and 42 a bad statement, which some drivers raise as operational errors; so is SQLite's 1.
-    refused = code == 1 or (isinstance(state, str) and state[:2] in ("22", "42"))
-    return isinstance(error, AWAY) and not refused
-
-
-async def patiently(call: Callable[[], Awaitable[T]], ended_by: Callable[[], str | None], task_id: str) -> T:
-    """What `call` gives, tried again for as long as the database is away; `Cancelled` once the attempt must leave."""
-    for wait in chain(_PATIENCE, repeat(_PATIENCE[-1])):
-        try:
-            return await call()
-        except AWAY as away:
-            if not is_away(away):
-                raise
-            why = ended_by()
-            if why is not None:
-                raise Cancelled(why) from away
-            logger.warning("The database does not answer; trying again", task=task_id, seconds=wait)
-            await asyncio.sleep(wait)
-    raise AssertionError("the waits have no end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +71,7 @@ class Ended:
     output: Any = None
     failure: Failure | None = None
     asked: tuple[Asked, ...] = ()
-    child_id: str | None = None
+    groups: tuple[Group, ...] = ()  # of children, events and times that it waits for
     lines: tuple[Line, ...] = ()
     reason: str = DRAIN  # why it is handed over
 
@@ -122,13 +94,22 @@ class Suspended(Suspension):
 
     @classmethod
     def merged(cls, suspended: Sequence[Suspended]) -> Suspended:
-        """Several of one run as one: what was asked first, each once, then a child, then a hand-over."""
+        """Several of one run as one: what was asked first, each once, then other waits, then a hand-over."""
         asked = {one.key: one for each in suspended for one in each.ended.asked}
         if asked:
             lines = tuple(chain.from_iterable(each.ended.lines for each in suspended))
             return cls.until(*asked.values(), lines=lines)
-        child = next((each for each in suspended if each.ended.child_id is not None), suspended[0])
-        return cls(child.ended)
+        groups = together(group for each in suspended for group in each.ended.groups)
+        return cls.waiting(*groups) if groups else cls(suspended[0].ended)
+
+    @classmethod
+    def waiting(cls, *groups: Group) -> Suspended:
+        """Until one of these groups has what it waits for."""
+        return cls(Ended(Outcome.WAITING, groups=groups))
+
+
+class GatheringFailed(BaseException):
+    """Ends the calls of a `gather` that wait, once another of them has failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -237,6 +218,10 @@ class Attempt:
             await self.lease.changed()
             self.check()
 
+    def now(self) -> float:
+        """The database's time, in epoch seconds."""
+        return self.store.db.clock.now()
+
     def seconds_left(self) -> float | None:
         """Seconds until the deadline, by the monotonic clock; None without one."""
         return None if self.ends_at is None else self.ends_at - time.monotonic()
@@ -299,18 +284,36 @@ class Attempt:
     async def first(self, step: Step, do: Callable[[Step], Awaitable[Any]]) -> Any:
         """The journaled result of a step, or what `do` gives, which puts the end of the step on record."""
         await self.ready()
-        concurrent = bool(self._open)
-        entry = await self.recall(step.key, step.kind, concurrent)
+        entry = await self.recall(step.key, step.kind)
         if entry is not None:
             return replayed(entry, step.name)
+        self.refuse_drained()
+        step = replace(step, detail=self.concurrently(step.detail))
+        with self.under_way(step.key):
+            return await do(self.placed(step))
+
+    def refuse_drained(self) -> None:
+        """Raise `Suspended` where the worker leaves: nothing more is begun."""
         if self.draining:
             raise Suspended(Ended(Outcome.HANDED_OVER))
-        detail = {**(step.detail or {}), CONCURRENT: True} if concurrent else step.detail
-        self._open[step.key] = None
+
+    def concurrently(self, detail: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The detail of a step that begins now, marked where others are under way, with the step around it."""
+        return enclosed({**(detail or {}), CONCURRENT: True} if self._is_concurrent else detail)
+
+    @property
+    def _is_concurrent(self) -> bool:
+        """Whether its code may make calls in another order the next time."""
+        return bool(self._open) or self.siblings.several or GATHERED.get()
+
+    @contextmanager
+    def under_way(self, key: str) -> Generator[None]:
+        """Inside, this step is under way."""
+        self._open[key] = None
         try:
-            return await do(self.placed(replace(step, detail=enclosed(detail))))
+            yield
         finally:
-            self._open.pop(step.key, None)
+            self._open.pop(key, None)
 
     async def _run_once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
         begun = step.effect == "irreversible"
@@ -330,7 +333,7 @@ class Attempt:
 
     async def recall(self, key: str, kind: str, concurrent: bool = False) -> JournalEntry | None:
         """As `Replay.recall`, with the value, which may have to be read first. Thousands in a row let others run."""
-        entry = self.replay.recall(key, kind, concurrent or self._recalling > 0)
+        entry = self.replay.recall(key, kind, concurrent or self._recalling > 0 or self._is_concurrent)
         if entry is None:
             return None
         self._recalled += 1

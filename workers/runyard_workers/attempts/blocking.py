@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
@@ -131,6 +132,36 @@ class ThreadContext(BlockingContext):
                 tool, arguments, fn, call_id=call_id, effect=effect, review=review, schema=schema
             )
         )
+
+    def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        return self._call(self._inner.start(agent, args, message=message, **options))
+
+    def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        return self._call(
+            self._inner.map(
+                agent, args, concurrency=concurrency, return_exceptions=return_exceptions, **options
+            )
+        )
+
+    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:
+        inner = [self._inner.in_thread(call) for call in calls]
+        return self._call(self._inner.gather_calls(inner, return_exceptions))
+
+    def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:
+        self._call(self._inner.sleep(seconds, until=until))
+
+    def wait_for_event(
+        self, name: str, *, key: str | None = None, timeout: float | None = None, default: Any = ...
+    ) -> Any:
+        return self._call(self._inner.wait_for_event(name, key=key, timeout=timeout, default=default))
 
     def emit(self, type: str, data: Any = None) -> None:
         self._call(self._inner.emit(type, data))

@@ -19,7 +19,8 @@ from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service import steps
 from runyard_common.usage.service import EndTurn, end_turn
 from runyard_workers.agent_code import values
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, patiently
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.replay import UNORDERED
 from runyard_workers.attempts.turns import Turns
 from runyard_workers.isolation.threads import in_engine_thread

@@ -4,67 +4,33 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Literal, NoReturn, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from runyard import json_form, json_types
 from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
 from runyard.checkpoints import CheckpointLog
-from runyard.context import Context, File, SessionInfo, TaskInfo
+from runyard.context import File, SessionInfo, TaskInfo
 from runyard.errors import AgentError, Rejected
 from runyard.turns import ModelTurn
 from runyard_common.runs.rules.journal import Step
-from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import questions, typed_results, user_code
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts import gathering, questions, typed_results, user_code
+from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step
+from runyard_workers.attempts.suspending import SuspendingContext, served, suspending
 from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
 EFFECTS: Final = ("read", "idempotent", "irreversible")
 LEVELS: Final = ("debug", "info", "warn", "error")
 
-F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-
-def _served(method: F) -> F:
-    """A call that the engine serves; a concurrent one that suspends the run waits for its end."""
-
-    @functools.wraps(method)
-    async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
-        self._attempt.refuse_others()
-        with self._attempt.siblings.served():
-            return await method(self, *args, **kwargs)
-
-    return cast(F, call)
-
-
-def _suspending(method: F) -> F:
-    """A call that may suspend the run: should the code that made it catch that, no later call goes ahead."""
-
-    @functools.wraps(method)
-    async def call(self: RunContext, *args: Any, **kwargs: Any) -> Any:
-        self._attempt.refuse_others()
-        refuse_inside(f"ctx.{method.__name__}")
-        if (suspension := self.suspension) is not None:
-            raise suspension
-        try:
-            with self._attempt.siblings.served():
-                return await method(self, *args, **kwargs)
-        except Suspended as suspended:
-            if suspended not in self._suspended:
-                self._suspended.append(suspended)
-            self._leaving = True
-            raise Suspended.merged(self._suspended) from None
-
-    return cast(F, call)
-
-
-class RunContext(Context):
+class RunContext(SuspendingContext):
     """See `runyard.Context`."""
 
     def __init__(
@@ -76,13 +42,10 @@ class RunContext(Context):
         emitted: int,
         loops: OwnLoops | None = None,
     ) -> None:
-        self._attempt = attempt
+        super().__init__(attempt, children)
         self._loops = loops
         self._turns: Turns | None = None  # made at the first one: most runs have none
-        self._children = children
         self._reported = 0
-        self._suspended: list[Suspended] = []  # why, by each of the calls that wait
-        self._leaving = False  # the first of them has raised that
         emitted -= reported_by(attempt.claimed.journal)
         self._emitted = emitted  # events an earlier attempt has reported: a replay does not report them again
         task = attempt.task
@@ -115,11 +78,6 @@ class RunContext(Context):
             self._attempt.ended_by is None and left is not None and left < 0
         )
 
-    @property
-    def suspension(self) -> Suspended | None:
-        """What the agent's code was sent away with, in one or several tasks."""
-        return Suspended.merged(self._suspended) if self._leaving else None
-
     def thread_waits(self) -> Any:
         """Inside, a thread of the agent's code does nothing but wait for one of these calls."""
         return self._attempt.siblings.outside()
@@ -129,7 +87,7 @@ class RunContext(Context):
         """Whether the engine wants this attempt to end."""
         return user_code.is_leaving(self._attempt)
 
-    @_suspending
+    @suspending
     async def step(  # type: ignore[override] # mypy loses a TypeVarTuple in the comparison
         self,
         name: str,
@@ -155,7 +113,7 @@ class RunContext(Context):
         value = await self._attempt.once(step, work)
         return await typed_results.restored(self._attempt, kind, value, call, "invalid_result")
 
-    @_suspending
+    @suspending
     async def ask(
         self,
         question: str | Sequence[Mapping[str, Any]],
@@ -234,7 +192,7 @@ class RunContext(Context):
             await self._suspend(Suspended.until(*open_))
         return [answer.answer for answer in answers.values() if answer is not None]
 
-    @_suspending
+    @suspending
     async def review(
         self,
         action: str,
@@ -267,7 +225,7 @@ class RunContext(Context):
         approved = decision["arguments"] if decision["action"] == "edit" else arguments
         return await typed_results.restored(self._attempt, kind, approved, call, "invalid_answer")
 
-    @_suspending
+    @suspending
     async def run(
         self,
         agent: Any,
@@ -306,9 +264,11 @@ class RunContext(Context):
             if ended is not None:
                 await attempt.end(child_step(key, agent, child_id), ended)
                 return child_output(ended)
-        return await self._suspend(Suspended(Ended(Outcome.WAITING, child_id=child_id)))
+        group = gathering.group()
+        waited = Group(children=(child_id,), name=group.name, urgent=group.urgent)
+        return await self._suspend(Suspended.waiting(waited))
 
-    @_suspending
+    @suspending
     async def model_turn(
         self, name: str, call: Callable[[], ModelTurn | Awaitable[ModelTurn]], *, agent: str | None = None
     ) -> Any:
@@ -316,7 +276,7 @@ class RunContext(Context):
         _refuse_no_function(call, f"ctx.model_turn {values.shown(name)}")
         return await self._own_turns().model_turn(name, call, agent, self._suspend)
 
-    @_suspending
+    @suspending
     async def tool_call(
         self,
         tool: str,
@@ -350,16 +310,6 @@ class RunContext(Context):
     def checkpoint_log(self, name: str) -> CheckpointLog:
         return RunCheckpoints(self._attempt, values.name(name, "ctx.checkpoint_log"), self._own_turns)
 
-    async def _suspend(self, suspended: Suspended) -> NoReturn:
-        """Suspend the run, once the rest of its code has settled."""
-        self._suspended.append(suspended)
-        try:
-            await self._attempt.siblings.settle()
-        except BaseException:
-            self._suspended.remove(suspended)
-            raise
-        raise suspended
-
     async def emit(self, type: str, data: Any = None) -> None:
         name = values.text(type, "ctx.emit", "the type")
         call = f"ctx.emit {values.shown(name)}"
@@ -380,7 +330,7 @@ class RunContext(Context):
         found = values.event(message, call, self._attempt.bounds)
         return found if isinstance(found, str) else json_form.encode(found).decode()
 
-    @_served
+    @served
     async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
         refuse_inside(call)
         self._reported += 1
@@ -394,7 +344,7 @@ class RunContext(Context):
         text = values.text(text, "ctx.token", "the token")
         self._attempt.token({"text": values.event(text, "ctx.token", self._attempt.bounds)})
 
-    @_served
+    @served
     async def messages(self) -> list[Any]:
         refuse_inside("ctx.messages")
         attempt = self._attempt

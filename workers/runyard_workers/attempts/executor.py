@@ -14,7 +14,7 @@ from runyard.errors import Cancelled, JournalMismatch
 from runyard_common.runs.rules.lifecycle import Cause, Outcome
 from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure
-from runyard_common.runs.service import attempts, rescues
+from runyard_common.runs.service import attempts, rescues, waits
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
@@ -199,8 +199,9 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
                 attempts.suspend, attempts.Suspend(task_id, fence, ended.asked, ended.lines)
             )
         case Outcome.WAITING:
-            assert ended.child_id is not None
-            await attempt.end_with(attempts.wait, attempts.Wait(task_id, fence, ended.child_id))
+            children = any(group.children for group in ended.groups)
+            wait = waits.wait_for_children if children else waits.wait
+            await attempt.end_with(wait, waits.Wait(task_id, fence, ended.groups))
         case Outcome.HANDED_OVER:
             batch = rescues.suspect if attempt.starved else attempts.release
             await attempt.end_with(batch, attempts.Release(task_id, fence, ended.reason))

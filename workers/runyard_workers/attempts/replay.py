@@ -18,6 +18,9 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import raised_again
 from runyard_workers.agent_code.values import shown
 
+_LONGEST_NAME: Final = 180  # characters of a name in a key
+#: Whether this is the code of a call of a `gather`.
+GATHERED: ContextVar[bool] = ContextVar("runyard_gathered", default=False)
 #: The mark, in a stored entry's detail, of a step that began while another was under way.
 CONCURRENT: Final = "beside"
 #: Entries of this kind are found by their number, and need not be asked for again (see `checkpoints`).
@@ -26,20 +29,20 @@ UNORDERED: Final = "checkpoint"
 INSIDE: Final = "inside"
 #: The key of the step whose code this is, and what the keys of steps inside it begin with.
 _enclosing: ContextVar[str | None] = ContextVar("runyard_enclosing_step", default=None)
-_scope: ContextVar[str] = ContextVar("runyard_step_scope", default="")
+SCOPE: ContextVar[str] = ContextVar("runyard_step_scope", default="")
 
 
 @contextmanager
 def inside(step: Step, scoped: bool = False) -> Generator[None]:
     """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
     token = _enclosing.set(step.key)
-    scope = _scope.set(blake2s(step.key.encode(), digest_size=6).hexdigest() + "/") if scoped else None
+    scope = SCOPE.set(blake2s(step.key.encode(), digest_size=6).hexdigest() + "/") if scoped else None
     try:
         yield
     finally:
         _enclosing.reset(token)
         if scope is not None:
-            _scope.reset(scope)
+            SCOPE.reset(scope)
 
 
 def enclosed(detail: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -78,8 +81,7 @@ class Replay:
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
-        # Counted as it is stored: long names that begin alike are occurrences of one.
-        name = (_scope.get() + name)[:180]
+        name = _fitting(SCOPE.get() + name)
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
 
@@ -173,6 +175,12 @@ class Replay:
         if not isinstance(entry.value, Unread):
             self._entries[key] = replace(entry, value=Unread(size))
 
+    def pass_over(self, key: str) -> None:
+        """What the calls inside this one have done is not asked for again: its own outcome is on record."""
+        for inner in [left for left in self._left if left.startswith(f"{key}.")]:
+            self._left.pop(inner, None)
+            self._skip_inside(inner)
+
     def _refuse_skipped(self, key: str) -> None:
         if self._left and not self._concurrent:
             left = list(self._left)
@@ -192,6 +200,15 @@ class Replay:
         self._left.pop(step.key, None)
         kept = value if self._keeps_values else None
         self._entries[step.key] = JournalEntry.of(self._task.id, self._task.attempt, step, state, kept)
+
+
+def _fitting(name: str) -> str:
+    """A name as it is stored. What is cut off of one with a scope is in a hash: long names that begin alike are
+    occurrences of one within a scope, and not across."""
+    if len(name) <= _LONGEST_NAME or not SCOPE.get():
+        return name[:_LONGEST_NAME]
+    digest = blake2s(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{name[: _LONGEST_NAME - 17]}~{digest}"
 
 
 def replayed(entry: JournalEntry, name: str) -> Any:

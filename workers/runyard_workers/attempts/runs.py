@@ -18,9 +18,10 @@ from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts
 from runyard_common.runs.service.claims import Claimed
-from runyard_workers.attempts.attempt import Attempt, patiently
+from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.executor import Runner, execute, out_of_time
 from runyard_workers.attempts.failures import classify
+from runyard_workers.attempts.patience import patiently
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads

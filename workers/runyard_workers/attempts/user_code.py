@@ -12,7 +12,7 @@ from typing import Any
 
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal, judged
-from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.attempt import Attempt, GatheringFailed, Suspended
 from runyard_workers.isolation.contained import Contained
 from runyard_workers.isolation.siblings import Siblings
 
@@ -89,7 +89,7 @@ def _judged(error: BaseException, leaving: bool, cancelled: bool) -> BaseExcepti
 
     def is_ordered(error: BaseException) -> bool:
         return (
-            isinstance(error, Suspended)
+            isinstance(error, Suspended | GatheringFailed)
             or (isinstance(error, Cancelled) and leaving)
             or (isinstance(error, asyncio.CancelledError) and (leaving or cancelled))
         )

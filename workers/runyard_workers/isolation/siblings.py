@@ -48,6 +48,11 @@ class Siblings:
                 self._others = WeakSet()
             self._others.add(task)
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one task runs the attempt's code."""
+        return self._others is not None and any(not task.done() for task in self._others)
+
     def _tasks(self) -> set[asyncio.Task[Any]]:
         first = None if self._first is None else self._first()
         found = set() if self._others is None else set(self._others)

@@ -13,12 +13,12 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, within
@@ -53,6 +53,10 @@ class LoopSiblings(Siblings):
 
     def _tasks(self) -> set[asyncio.Task[Any]]:
         return asyncio.all_tasks()
+
+
+#: The call of a context whose functions run at once.
+GATHER: Final = "gather_calls"
 
 
 class Calls:
@@ -96,7 +100,9 @@ class Calls:
         """Make a call and wait for its result in a coroutine."""
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[Message] = asyncio.Queue()
-        with self._siblings.served():
+        together: list[asyncio.Task[None]] = []  # the calls of a `gather`
+        # The calls of a `gather` are counted each by itself.
+        with self._siblings.served() if path != GATHER else nullcontext():
             number = self._begin(
                 path, args, kwargs, lambda message: loop.call_soon_threadsafe(inbox.put_nowait, message)
             )
@@ -105,9 +111,13 @@ class Calls:
                     if message[0] == "settle":
                         await self._siblings.settle()
                         self.send("settled", number)
+                    elif path == GATHER:
+                        together.append(loop.create_task(self._run(number, message, nullcontext())))
                     else:
                         await self._run(number, message)
             except asyncio.CancelledError:
+                for task in together:
+                    task.cancel()
                 self.send("abandon", number)
                 raise
             finally:
@@ -170,12 +180,14 @@ class Calls:
         self._functions[number] = fn
         return number
 
-    async def _run(self, number: int, message: Message) -> None:
+    async def _run(
+        self, number: int, message: Message, counted: AbstractContextManager[None] | None = None
+    ) -> None:
         _, _, invocation, function, args, kwargs, irreversible = message
         task = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
-        inside: AbstractContextManager[None] = (
+        inside: AbstractContextManager[None] = counted or (
             self._siblings.irreversible() if irreversible else self._siblings.outside()
         )
         token = _inside.set(invocation)

@@ -6,7 +6,6 @@ A method that is added to `Context` works here as it is, if it is a coroutine wh
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from runyard.context import BlockingContext, Context, File, SessionInfo, TaskInfo
+from runyard_workers.agent_code import awaited
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.processes.calls import Bound, Calls
+from runyard_workers.processes.calls import GATHER, Bound, Calls
 from runyard_workers.processes.wire import Represented
 
 C = TypeVar("C", Context, BlockingContext)
@@ -94,14 +94,20 @@ class _Awaiting(_Remote):
     """Calls made at once are made here: what they wait for settles where they are."""
 
     async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
-        """What each of several calls gives, in order."""
-        return list(await asyncio.gather(*awaitables, return_exceptions=return_exceptions))
+        """See `Context.gather`. What is awaited stays here: functions cross, which the attempt calls."""
+        try:
+            calls = [awaited.awaiting(one) for one in awaitables]
+            return list(await self._call(GATHER, (calls, return_exceptions), {}))
+        finally:
+            awaited.close(awaitables)
 
 
 def _remote(base: type[_Remote], kind: type[C]) -> type[C]:
     """The class of contexts of this kind whose every abstract method is a call, but for those of `base`."""
     names = [name for name in kind.__abstractmethods__ if not hasattr(base, name)]
     members = {name: _member(name, inspect.getattr_static(kind, name)) for name in names}
+    if "gather" in members:  # of a plain agent
+        members["gather"] = _gather_functions
     return cast("type[C]", type(f"Remote{kind.__name__}", (base, kind), members))
 
 
@@ -115,6 +121,11 @@ def _member(name: str, of: Any) -> Any:
 
     method.__name__, method.__doc__ = name, of.__doc__
     return method
+
+
+def _gather_functions(self: Any, *calls: Any, return_exceptions: bool = False) -> Any:
+    """See `BlockingContext.gather`. In a process of its own they are called one after another."""
+    return self._call(GATHER, ([awaited.callable_(call) for call in calls], return_exceptions), {})
 
 
 def _splitter(signature: inspect.Signature) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

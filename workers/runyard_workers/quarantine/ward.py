@@ -20,7 +20,7 @@ from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.suspicion import Loss, Suspicion
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts, rescues
-from runyard_workers.attempts.attempt import patiently
+from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.runs import Life
 from runyard_workers.isolation import deaths
 from runyard_workers.isolation.lease import Lease

@@ -100,7 +100,7 @@ def queue(seen: TaskSnapshot) -> dict[str, Any] | None:
         "position": place.position,
         "estimate_s": None if place.estimate_s is None else round(place.estimate_s, 3),
         "basis": place.basis,
-    }
+    } | ({"until": when(place.until)} if place.until is not None else {})
 
 
 def waiting(seen: TaskSnapshot) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _MEMBER: Final = _VIEWER.union(
     _each("agents", "run", "write"), _each("runs", "create", "cancel", "answer", "retry"),
     _each("sessions", "write", "delete"), _each("schedules", "write", "delete"), _each("inbox", "answer"),
     _each("runs", "review"), _each("datastores", "write"), _each("end-users", "write"),
+    _each("events", "send"),
 )  # fmt: skip
 _ADMIN: Final = _MEMBER.union(
     _each("agents", "configure", "delete"), _each("runs", "delete"), _each("webhooks", "write", "delete"),

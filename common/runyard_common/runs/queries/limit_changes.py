@@ -7,7 +7,7 @@ from sqlalchemy import Text, select, type_coerce
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import limits, tasks
 from runyard_common.runs.queries.transitions import lock
-from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, limit_checks
+from runyard_common.runs.rules.admission import AdmissionContext, Kind, Rule, limit_checks, map_of
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as tables
@@ -53,7 +53,13 @@ def context_of(task: Task) -> AdmissionContext:
     """What limits look at in a task."""
     args = (task.input or {}).get("args")
     return AdmissionContext(
-        task.org_id, task.agent_name, task.end_user_id, task.session_id, model=task.model, args=args
+        task.org_id,
+        task.agent_name,
+        task.end_user_id,
+        task.session_id,
+        model=task.model,
+        args=args,
+        map=map_of(task.limit_keys),
     )
 
 

@@ -17,14 +17,17 @@ from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables.query import (
     AnswerLink,
+    AwaitedPart,
     Callback,
     Delivery,
+    EventWait,
     Fire,
     JournalEntry,
     Message,
     Organisation,
     Question,
     Schedule,
+    SentEvent,
     Session,
     Slot,
     StoredFile,
@@ -42,6 +45,8 @@ _OWNED = (
     (TaskEvent, TaskEvent.task_id),
     (JournalEntry, JournalEntry.task_id),
     (Question, Question.task_id),
+    (AwaitedPart, AwaitedPart.task_id),
+    (EventWait, EventWait.task_id),
     (Callback, Callback.task_id),
     (Delivery, Delivery.task_id),
     (Fire, Fire.task_id),
@@ -192,7 +197,17 @@ def remove_ended_of_agent(tx: Tx, org_id: str, agent_id: str, limit: int) -> int
     if ids:
         delivery_log.forget(tx, ids)
         callbacks.forget(tx, ids)
-        for table in (TaskEvent, JournalEntry, Question, Message, Slot, StoredFile, Task):
+        for table in (
+            TaskEvent,
+            JournalEntry,
+            Question,
+            AwaitedPart,
+            EventWait,
+            Message,
+            Slot,
+            StoredFile,
+            Task,
+        ):
             column = table.id if table is Task else table.task_id
             tx.conn.execute(delete(table).where(column.in_(ids)))
     return len(ids)
@@ -255,6 +270,14 @@ def remove_idle_fires(tx: Tx, before: float, limit: int) -> int:
     for row in rows:
         tx.conn.execute(delete(Fire).where(Fire.schedule_id == row.schedule_id, Fire.due_at == row.due_at))
     return len(rows)
+
+
+def remove_events(tx: Tx, limit: int) -> int:
+    """Delete events from outside whose time is over."""
+    query = (
+        select(SentEvent.id).where(SentEvent.expires_at < tx.now).order_by(SentEvent.expires_at).limit(limit)
+    )
+    return _remove(tx, SentEvent, list(tx.conn.execute(query.with_for_update(skip_locked=True)).scalars()))
 
 
 def _remove(tx: Tx, table: Any, ids: list[str]) -> int:

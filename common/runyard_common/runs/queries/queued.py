@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, literal_column, or_, select, text,
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as runs
 
@@ -65,8 +65,14 @@ WITH RECURSIVE heads(key, n) AS (
 """)
 
 
+def resume(tx: Tx, task_ids: Sequence[str]) -> None:
+    """Let admission look at these tasks next: what they waited for is there. Their rows are locked."""
+    tx.conn.execute(update(_T).where(_T.id.in_(task_ids)).values(blocked_by=RESUME, available_at=None))
+
+
 def block(tx: Tx, queued: Sequence[tuple[str, BlockedBy]]) -> None:
-    """Note for each of these tasks what keeps it queued now."""
+    """Note for each of these tasks what keeps it queued now; its back-off, if it had one, is over."""
     if queued:
-        statement = update(_T).where(_T.id == bindparam("task_id")).values(blocked_by=bindparam("by"))
+        now: dict[str, Any] = {"blocked_by": bindparam("by"), "available_at": None}
+        statement = update(_T).where(_T.id == bindparam("task_id")).values(now)
         tx.conn.execute(statement, [{"task_id": task_id, "by": by} for task_id, by in queued])

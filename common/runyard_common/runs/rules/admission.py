@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.values import pointers
@@ -25,6 +25,11 @@ class Kind(StrEnum):
     SESSION = "session"
     MODEL = "model"
     KEY = "key"  # a value taken from the input by a JSON pointer
+
+
+#: In the place of a kind: the children of one `ctx.map`. No rule has it, its bound is in the key,
+#: ``<organisation>|map:<bound>:<parent>:<call>``.
+MAP: Final = "map"
 
 
 class Strategy(StrEnum):
@@ -63,6 +68,7 @@ class AdmissionContext:
     session_strategy: Strategy = Strategy.ENQUEUE
     model: str | None = None
     args: Any = None
+    map: str | None = None  # the `ctx.map` that started it: <bound>:<parent>:<call>
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,9 @@ def limit_checks(rules: Iterable[Rule], context: AdmissionContext) -> list[Limit
     if context.session is not None:
         session = f"{context.org_id}|session:{context.session}"
         found[session] = LimitCheck(session, max_concurrent=1, strategy=context.session_strategy)
+    if context.map is not None:
+        mapped = f"{context.org_id}|{MAP}:{context.map}"
+        found[mapped] = LimitCheck(mapped, max_concurrent=_bound_of(context.map))
     for rule in rules:
         value = _value(rule, context)
         if value is not None:
@@ -120,11 +129,22 @@ def full_limit(
     return min(full, key=lambda check: check.strategy is not Strategy.REJECT, default=None)
 
 
+def _bound_of(value: str) -> int:
+    return int(value.partition(":")[0])
+
+
+def map_of(limit_keys: Sequence[str] | None) -> str | None:
+    """The `ctx.map` that started a task, by the limits that it counts against."""
+    return next((key.partition("|map:")[2] for key in limit_keys or () if "|map:" in key), None)
+
+
 def check_of(rules: Iterable[Rule], key: str) -> LimitCheck:
     """The check of this key as these rules have it now; one that nothing bounds where none yields it."""
     scope, _, name = key.partition("|")
     kind, _, value = name.partition(":")
     found = LimitCheck(key, max_concurrent=1) if kind == Kind.SESSION and scope != "*" else None
+    if kind == MAP:
+        return LimitCheck(key, max_concurrent=_bound_of(value))
     for rule in rules:
         if (rule.org_id, rule.kind) == (scope, kind) and _yields(rule, value):
             found = _merge(found, key, rule)

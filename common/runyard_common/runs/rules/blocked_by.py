@@ -13,6 +13,9 @@ class Blocker(StrEnum):
     RETRY = "retry"  # the back-off before its next attempt
     RESUME = "resume"  # it was answered or handed back, and its limits are still to be looked at
     CHILD = "child"  # a child task that it waits for
+    CHILDREN = "children"  # several of them, or one and a time
+    EVENT = "event"  # an event from outside, alone or with others of these
+    SLEEP = "sleep"  # a time
     SCHEDULE = "schedule"  # an earlier run of its schedule
     PREFLIGHT = "preflight"  # it is stored only to be failed
 
@@ -65,3 +68,6 @@ class BlockedBy:
 RETRY = BlockedBy(Blocker.RETRY)
 RESUME = BlockedBy(Blocker.RESUME)
 PREFLIGHT = BlockedBy(Blocker.PREFLIGHT)
+CHILDREN = BlockedBy(Blocker.CHILDREN)
+EVENT = BlockedBy(Blocker.EVENT)
+SLEEP = BlockedBy(Blocker.SLEEP)

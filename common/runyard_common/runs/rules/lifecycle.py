@@ -16,7 +16,7 @@ class Status(StrEnum):
     """The statuses of a task. The last three are terminal, for ever."""
 
     PENDING = "pending"  # admitted and occupying its slots; any worker may claim it
-    QUEUED = "queued"  # kept by admission: a limit, a back-off, a child it waits for
+    QUEUED = "queued"  # kept by admission: a limit, a back-off; or it waits: for children, a time, an event
     RUNNING = "running"  # claimed by one attempt of a worker that holds a lease
     WAITING_FOR_INPUT = "waiting_for_input"  # the agent asked; a message answers
     AWAITING_REVIEW = "awaiting_review"  # a sensitive step waits for a person's decision
@@ -36,7 +36,7 @@ class Event(StrEnum):
     REVIEW = "review"  # the agent, or a crash, needs a person's decision
     ANSWER = "answer"  # the question was answered (or its declared default applied)
     DECIDE = "decide"  # the review was decided
-    WAIT = "wait"  # the parent waits for its child and gives its slot back
+    WAIT = "wait"  # it waits for children, a time or an event, and gives its slot back
     RETRY = "retry"  # the attempt failed, its cause has budget left
     RESCUE = "rescue"  # the worker's lease ran out
     RELEASE = "release"  # a draining worker handed the run back, no budget used
@@ -93,7 +93,7 @@ class Outcome(StrEnum):
     FINISHED = "finished"
     ASKED = "asked"
     NEEDS_REVIEW = "needs_review"
-    WAITING = "waiting"  # for a child task
+    WAITING = "waiting"  # for child tasks, a time or an event
     HANDED_OVER = "handed_over"  # drain
     FAILED = "failed"  # an error; the retry decision follows
     STOPPED = "stopped"  # the task was cancelled, or the lease was lost: nothing to write

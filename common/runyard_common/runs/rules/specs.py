@@ -104,6 +104,7 @@ class RunSpec:
     schedules: tuple[NewSchedule, ...] = ()  # stored with it
     tools: tuple[str, ...] = ()  # registered ones that must be open by `@tool(public=True)`
     knowledge: Knowledge | None = None
+    map: str | None = None  # the `ctx.map` that starts it, with its bound: see `AdmissionContext`
     judged: Judged | None = None  # where it was judged by what a process remembers
 
     @property
@@ -122,6 +123,7 @@ class RunSpec:
             self.session_strategy,
             self.model,
             self.input.get("args"),
+            self.map,
         )
 
 

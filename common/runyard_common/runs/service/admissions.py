@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from runyard_common.database import advisory
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import limits, queue_places, queued, tasks
+from runyard_common.runs.queries import limits, queue_places, queued, tasks, waits
 from runyard_common.runs.queries.transitions import Change, lock, move
 from runyard_common.runs.rules.admission import LimitCheck, Usage, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
@@ -19,6 +19,11 @@ from runyard_common.runs.service.queue_order import BATCH, Choice, Chosen
 
 #: What became of a candidate: it was admitted, something keeps it queued, or it was queued no more.
 Answer = Literal[True] | BlockedBy | None
+
+
+#: What is waited for by runs that `admit_due` and `admit_parents` admit, or an event: nothing is looked for one by one,
+#: however many there are.
+WOKEN: Final = frozenset({Blocker.CHILDREN, Blocker.EVENT, Blocker.SLEEP})
 
 
 def admit(tx: Tx, blockers: Iterable[BlockedBy]) -> int:
@@ -45,6 +50,8 @@ def _reach(tx: Tx, chosen: Chosen, answers: Mapping[str, Answer]) -> None:
 
 def admit_next(tx: Tx, by: BlockedBy) -> int:
     """Admit what one limit keeps queued, or what waits for a child that has ended."""
+    if by.kind in WOKEN:
+        return 0
     if by.kind is Blocker.CHILD and not _ended(tx, by.what):
         return 0
     return admit(tx, [by])
@@ -55,8 +62,14 @@ def _ended(tx: Tx, child_id: str) -> bool:
     return child is None or child.finished_at is not None
 
 
+def admit_parents(tx: Tx, child_ids: Sequence[str]) -> int:
+    """Admit runs that waited for these children with others, and for nothing more."""
+    found = {task.id: task for child_id in child_ids for task in waits.after_child(tx, child_id)}
+    return admit_tasks(tx, list(found.values()))
+
+
 def admit_due(tx: Tx) -> int:
-    """Admit tasks whose back-off is over."""
+    """Admit tasks whose back-off, sleep or wait is over."""
     return admit_tasks(tx, queued.due(tx.conn, tx.now, BATCH))
 
 

@@ -1,4 +1,4 @@
-"""The end of an attempt: finish, fail or retry, ask, review, wait for a child, release. All fenced.
+"""The end of an attempt: finish, fail or retry, ask, review, release. All fenced; `waits` has the others.
 
 Each function takes the commands of many attempts at once; a stale attempt's command answers `StaleFence`
 and changes nothing.
@@ -17,7 +17,7 @@ from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import journal, tasks
 from runyard_common.runs.queries.transitions import Change, move
-from runyard_common.runs.rules.blocked_by import RESUME, RETRY, BlockedBy
+from runyard_common.runs.rules.blocked_by import RESUME, RETRY
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.specs import versioned
@@ -30,7 +30,7 @@ from runyard_common.values.ids import uuid7
 
 Answers = list[Head | RunyardError]
 #: What an attempt that ended as its agent wanted clears.
-_ENDED_WELL = {"suspicion": 0, "releases": 0}
+ENDED_WELL = {"suspicion": 0, "releases": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,42 +166,7 @@ def suspend(tx: Tx, commands: Sequence[Suspend]) -> Answers:
 def _suspension(command: Suspend, ids: Sequence[str]) -> Change:
     event = Event.REVIEW if any(a.kind == "review" for a in command.asked) else Event.ASK
     asked = [{"id": id_, "kind": a.kind, **a.payload} for id_, a in zip(ids, command.asked, strict=True)]
-    return Change(command.task_id, event, command.fence, data={"asked": asked}, values=dict(_ENDED_WELL))
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """The parent waits for `child_id` and gives its slot back."""
-
-    task_id: str
-    fence: Fence
-    child_id: str
-
-
-@locks_tasks
-def wait(tx: Tx, commands: Sequence[Wait]) -> Answers:
-    """running → queued, until the child ends; straight back when the child has ended meanwhile."""
-    answers = move(
-        tx,
-        [
-            Change(
-                c.task_id,
-                Event.WAIT,
-                c.fence,
-                data={"child": c.child_id},
-                values={"blocked_by": BlockedBy.child(c.child_id), "resume": 0, "available_at": None}
-                | _ENDED_WELL,
-            )
-            for c in commands
-        ],
-    )
-    # The child may have ended before this commit: look once more, so that its end is not missed.
-    tx.freed.update(
-        BlockedBy.child(child.id)
-        for child in tasks.light(tx.conn, [c.child_id for c in commands]).values()
-        if child.finished_at is not None
-    )
-    return answers
+    return Change(command.task_id, event, command.fence, data={"asked": asked}, values=dict(ENDED_WELL))
 
 
 #: Times a run may be handed back, for other reasons than a drain, without a finished step in between.

@@ -15,6 +15,7 @@ from runyard_common.runs.rules.admission import (
     Strategy,
     check_of,
     limit_checks,
+    map_of,
 )
 from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.tasks import Task
@@ -66,4 +67,5 @@ def _context(task: Task, strategies: dict[str, Strategy], args: Any) -> Admissio
         strategies.get(task.session_id or "", Strategy.ENQUEUE),
         task.model,
         args,
+        map_of(task.limit_keys),
     )

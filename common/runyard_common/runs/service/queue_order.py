@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from runyard_common.database.transaction import Tx
-from runyard_common.runs.queries import limits, queue_places, queued
+from runyard_common.runs.queries import limits, queue_places, queued, waits
 from runyard_common.runs.rules.admission import LimitCheck, Usage, free, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.rules.fairness import QueuePlace, starts_in
@@ -169,6 +169,9 @@ class Choice:
                 return []
             case Blocker.SCHEDULE:
                 return fires.next_queued(self._tx, by.what)
+            case Blocker.CHILD:
+                single = queued.blocked(self._tx.conn, by, self._tx.now, BATCH)
+                return single + waits.after_child(self._tx, by.what)
         return queued.blocked(self._tx.conn, by, self._tx.now, BATCH)
 
     def _of_limit(self, by: BlockedBy, resume: int) -> Chosen:

@@ -9,14 +9,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from runyard_common.runs.queries import limits, pending, tasks, workers
+from runyard_common.runs.queries import limits, pending, tasks, waits, workers
 from runyard_common.runs.queries.limit_changes import context_of
 from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.rules import estimates
 from runyard_common.runs.rules.admission import LimitCheck, limit_checks
-from runyard_common.runs.rules.blocked_by import RESUME, RETRY, Blocker
+from runyard_common.runs.rules.blocked_by import RESUME, RETRY, BlockedBy, Blocker
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.waits import CHILD_PART
 from runyard_common.runs.tables import Task as TaskRow
 
 #: What a pending run waits for whose agent no live worker has, in the place of a limit.
@@ -34,6 +35,7 @@ class QueuePosition:
     position: int
     estimate_s: float | None
     basis: str
+    until: float | None = None  # when it goes on at the latest, in epoch seconds
 
 
 def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
@@ -46,6 +48,8 @@ def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
         return QueuePosition(
             by.label, 1, max(0.0, task.available_at - now), "the back-off before its next attempt"
         )
+    if by is not None and by.kind in _WAITS:
+        return _waiting(conn, task, by, now)
     if by is None or by == RESUME or by.kind is Blocker.CHILD:
         return QueuePosition(by.label if by else None, 1, None, "it goes on as soon as it can")
     position = tasks.position(conn, task)
@@ -58,6 +62,28 @@ def queue_position(conn: Connection, task: Task, now: float) -> QueuePosition:
     if any(guess is None for guess, _ in guesses):
         return QueuePosition(by.label, position, None, basis)
     return QueuePosition(by.label, position, round(max(guess or 0.0 for guess, _ in guesses), 3), basis)
+
+
+#: What a run waits for that has left its worker to wait.
+_WAITS = (Blocker.SLEEP, Blocker.EVENT, Blocker.CHILDREN)
+_MOST_SHOWN = 100
+
+
+def _waiting(conn: Connection, task: Task, by: BlockedBy, now: float) -> QueuePosition:
+    left = None if task.available_at is None else max(0.0, task.available_at - now)
+    if by.kind is Blocker.SLEEP:
+        return QueuePosition(by.label, 1, left, "it sleeps", task.available_at)
+    parts = waits.parts(conn, task.id, _MOST_SHOWN)
+    children = sum(part.kind == CHILD_PART for part in parts)
+    events = [
+        f"{wait.name}{f' ({wait.address})' if wait.address else ''}" for wait in waits.waits_of(conn, task.id)
+    ]
+    more = " or more" if len(parts) == _MOST_SHOWN else ""
+    waited = [f"the event {event}" for event in events[:10]] if by.kind is Blocker.EVENT else []
+    waited += [f"{children}{more} children"] if children else []
+    return QueuePosition(
+        by.label, 1, left, f"it waits for {', '.join(waited) or 'a time'}", task.available_at
+    )
 
 
 _Guess = tuple[float | None, str]

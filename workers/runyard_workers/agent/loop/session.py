@@ -10,6 +10,7 @@ from pydantic_ai.messages import ModelMessage, UserContent
 
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Outcome
+from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.schemas.outputs import OutputContract
 from runyard_common.sessions.rules import Line
@@ -158,9 +159,9 @@ class ModelSession:
             self.child_ids.append(waits.child_id)
 
     def suspension(self) -> Suspended:
-        """What the run waits for: answers first, then one child."""
+        """What the run waits for: answers first, then all children, as the model gets their results together."""
         if not self.asked:
-            return Suspended(Ended(Outcome.WAITING, child_id=self.child_ids[0]))
+            return Suspended.waiting(Group(children=tuple(self.child_ids)))
         lines = tuple(
             Line("assistant", "question", asked.payload["text"])
             for asked in self.asked

@@ -1,0 +1,42 @@
+"""What an agent's code gives `ctx.gather`: each is a call that is made there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from runyard.errors import AgentError
+
+
+def awaiting(given: Any) -> Callable[[], Awaitable[Any]]:
+    """A call that awaits this. Raises `AgentError` invalid_call for what cannot be awaited."""
+    if not inspect.isawaitable(given):
+        raise AgentError(
+            f"ctx.gather: pass calls such as ctx.run(…) without await, not {type(given).__name__}.",
+            code="invalid_call",
+            call="ctx.gather",
+        )
+
+    async def call() -> Any:
+        return await given
+
+    return call
+
+
+def callable_(fn: Any) -> Callable[[], Any]:
+    """The function of a plain agent. Raises `AgentError` invalid_call for what is none."""
+    if not callable(fn):
+        raise AgentError(
+            f"ctx.gather: pass functions, such as lambda: ctx.run(…), not {type(fn).__name__}.",
+            code="invalid_call",
+            call="ctx.gather",
+        )
+    return fn  # type: ignore[no-any-return]
+
+
+def close(given: Sequence[Any]) -> None:
+    """Close coroutines that are not awaited after all."""
+    for one in given:
+        if inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
+            one.close()

@@ -1,0 +1,150 @@
+"""The calls of a context that may suspend the run without asking people, and what all that may have in common."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar, cast
+
+from runyard.context import Context
+from runyard_workers.agent_code import awaited, values
+from runyard_workers.attempts import gathering, user_code, waiting
+from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.checkpoints import refuse_inside
+from runyard_workers.attempts.children import Children, child_request
+from runyard_workers.attempts.mapping import ChildMap
+
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def served(method: F) -> F:
+    """A call that the engine serves; a concurrent one that suspends the run waits for its end."""
+
+    @functools.wraps(method)
+    async def call(self: SuspendingContext, *args: Any, **kwargs: Any) -> Any:
+        self._attempt.refuse_others()
+        with self._attempt.siblings.served():
+            return await method(self, *args, **kwargs)
+
+    return cast(F, call)
+
+
+def suspending(method: F) -> F:
+    """A call that may suspend the run: should the code that made it catch that, no later call goes ahead."""
+
+    @functools.wraps(method)
+    async def call(self: SuspendingContext, *args: Any, **kwargs: Any) -> Any:
+        self._attempt.refuse_others()
+        refuse_inside(f"ctx.{method.__name__}")
+        if (suspension := self.suspension) is not None:
+            raise suspension
+        try:
+            with self._attempt.siblings.served():
+                return await method(self, *args, **kwargs)
+        except Suspended as suspended:
+            if suspended not in self._suspended:
+                self._suspended.append(suspended)
+            self._leaving = True
+            raise Suspended.merged(self._suspended) from None
+
+    return cast(F, call)
+
+
+class SuspendingContext(Context):
+    """The part of a context that waits for other runs, for time and for events."""
+
+    def __init__(self, attempt: Attempt, children: Children) -> None:
+        self._attempt = attempt
+        self._children = children
+        self._suspended: list[Suspended] = []  # why, by each of the calls that wait
+        self._leaving = False  # the first of them has raised that
+
+    @property
+    def suspension(self) -> Suspended | None:
+        """What the agent's code was sent away with, in one or several tasks."""
+        return Suspended.merged(self._suspended) if self._leaving else None
+
+    async def _suspend(self, suspended: Suspended) -> NoReturn:
+        """Suspend the run, once the rest of its code has settled."""
+        self._suspended.append(suspended)
+        try:
+            await self._attempt.siblings.settle()
+            gathering.refuse_failed()
+        except BaseException:
+            self._suspended.remove(suspended)
+            raise
+        raise suspended
+
+    @suspending
+    async def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        attempt = self._attempt
+        agent = values.name(agent, "ctx.start", "the agent")
+        call = f"ctx.start {values.shown(agent)}"
+        args = values.arguments(args, call, attempt.bounds)
+        message = None if message is None else values.text(message, call, "the message")
+        wanted = child_request(values.given(options, f"{call}, options"), call)
+        key = attempt.replay.key(f"start:{agent}")
+        await attempt.ready()
+        await attempt.recall(key, "start")
+        begun = attempt.replay.entry(key)
+        if begun is not None:
+            return str(begun.detail["task_id"])
+        attempt.refuse_drained()
+        return await self._children.start(attempt, key, agent, args, message, wanted, "start")
+
+    @suspending
+    async def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        children = ChildMap(
+            self._attempt, self._children, agent, args, concurrency, return_exceptions, options
+        )
+        await self._attempt.ready()
+        outputs, waited = await children.outcome(gathering.group())
+        return outputs if waited is None else await self._suspend(Suspended.waiting(waited))
+
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+        try:
+            calls = [awaited.awaiting(one) for one in awaitables]
+            return await self.gather_calls(calls, return_exceptions)
+        finally:
+            awaited.close(awaitables)
+
+    async def gather_calls(
+        self, calls: Sequence[Callable[[], Awaitable[Any]]], return_exceptions: bool
+    ) -> list[Any]:
+        """As `gather`, of functions that give what is awaited."""
+        self._attempt.refuse_others()
+        refuse_inside("ctx.gather")
+        if (suspension := self.suspension) is not None:
+            raise suspension
+        await self._attempt.ready()
+        try:
+            return await gathering.gather(self._attempt, calls, return_exceptions)
+        except Suspended as suspended:
+            raise self.suspension or suspended from None
+
+    def in_thread(self, fn: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+        """A call of `gather_calls` that runs a function in a thread."""
+        return functools.partial(user_code.call, self._attempt, awaited.callable_(fn))
+
+    @suspending
+    async def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:
+        waited = await waiting.sleep(self._attempt, seconds, until, gathering.group())
+        if waited is not None:
+            await self._suspend(Suspended.waiting(waited))
+
+    @suspending
+    async def wait_for_event(
+        self, name: str, *, key: str | None = None, timeout: float | None = None, default: Any = ...
+    ) -> Any:
+        group = gathering.group()
+        data, waited = await waiting.event(self._attempt, name, key, timeout, default, group)
+        return data if waited is None else await self._suspend(Suspended.waiting(waited))

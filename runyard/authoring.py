@@ -7,11 +7,13 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
+from functools import cached_property
 from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel
 
 from runyard import declaring, json_types
+from runyard.adapters._named_clients import named_clients
 from runyard.agent_types import Decorator, OutputDecorator
 from runyard.declaring import Isolation, Place
 from runyard.json_types import Typed
@@ -54,6 +56,11 @@ class AgentDefinition:
     def runs_in(self) -> Isolation:
         """Where its code runs: on the worker's event loop, in a thread, or in a child process."""
         return self.isolation or ("loop" if self.is_async else "thread")
+
+    @cached_property
+    def clients(self) -> tuple[str, ...]:
+        """The providers whose `ctx.client` its code names, as far as its module shows."""
+        return named_clients(self.fn)
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -100,7 +100,8 @@ class CeleryTaskAgent:
 
         Raises `AgentError` celery_task_failed with the exception and traceback, celery_task_revoked.
         """
-        app = self._celery()
+        by_name = isinstance(self._app, str)  # then its module is imported, which takes its time
+        app = await asyncio.to_thread(self._celery) if by_name else self._celery()
         if self._options.wait and isinstance(app.backend, DisabledBackend):
             raise AgentError(
                 f"The result of {self._name} cannot be learnt: its app has no result backend. Set result_backend in "

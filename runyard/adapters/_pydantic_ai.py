@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, Generic, NoReturn
+from typing import Any, Final, Generic, NoReturn
 
 from pydantic import PydanticUserError
 from pydantic_ai.agent import AbstractAgent, AgentRunResult
@@ -20,6 +22,7 @@ from pydantic_ai.messages import (
     UserContent,
     UserPromptPart,
 )
+from pydantic_ai.models import infer_model
 from pydantic_ai.output import OutputDataT
 from pydantic_ai.tools import AgentDepsT
 
@@ -32,6 +35,8 @@ DepsFactory = Callable[[Context, Mapping[str, Any]], AgentDepsT | Awaitable[Agen
 
 # The library defers this to the first use, where it would stop every run for the better part of a second.
 ModelMessagesTypeAdapter.rebuild()
+#: Names of models whose provider's library is imported.
+_imported: Final[set[str]] = set()
 
 
 class PydanticAI(Generic[AgentDepsT, OutputDataT]):
@@ -94,6 +99,7 @@ class PydanticAI(Generic[AgentDepsT, OutputDataT]):
             raise TypeError(
                 "pydantic_ai(agent) runs in `async def` agents: a plain `def` has no loop for its tools."
             )
+        await _import_provider(options.get("model") or self.agent.model)
         kind = StreamingJournal if self._stream else Journal
         name = self.agent.name or "agent"
         journal = kind(ctx, name, self._effects)
@@ -123,6 +129,14 @@ def pydantic_ai(
     ``irreversible`` waits for an operator. With `stream` the text of answers goes to live followers as it comes.
     """
     return PydanticAI(agent, deps, deps_factory, effects or {}, stream)
+
+
+async def _import_provider(model: Any) -> None:
+    """Import the library of a model that is given by its name: on the loop that would stop every run for seconds."""
+    if isinstance(model, str) and model not in _imported:
+        with suppress(Exception):  # the agent's run meets the same, and raises it
+            await asyncio.to_thread(infer_model, model)
+        _imported.add(model)
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from runyard import BlockingContext, Context, agent
 from runyard.adapters import clients
 from runyard.testing import Outcome, approve, run
+from runyard_workers.attempts import client_imports
 from tests import process_agents  # noqa: F401 - its agents are registered
 from tests.fakes.model_server import ModelServer, calls, fail, reply
 
@@ -212,3 +214,19 @@ def test_adapters_do_in_a_process_of_the_agents_what_they_do_elsewhere(server: M
     (retry,) = outcome.of_type("retry")
     assert (retry["error"]["code"], retry["error"]["cause"]) == ("model_rate_limited", "provider")
     assert (len(server.requests), outcome.usage["turns"]) == (5, 4)
+
+
+def test_the_library_of_a_client_is_imported_in_a_thread_before_its_first_run(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = []
+
+    def import_(vendors: tuple[str, ...]) -> None:
+        imported.append((vendors, len(server.requests), threading.current_thread().name))
+
+    monkeypatch.setattr(client_imports, "import_clients", import_)
+    monkeypatch.setattr(client_imports, "_imports", {})
+    server.answer(*[reply("1")] * 4)
+    for _ in range(2):
+        assert run(whole, {"url": server.url}).status == "completed"
+    assert imported == [(("openai", "anthropic"), 0, "imports-0")]

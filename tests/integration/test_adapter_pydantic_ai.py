@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
 from runyard import Context, agent
-from runyard.adapters import pydantic_ai
+from runyard.adapters import _pydantic_ai, pydantic_ai
 from runyard.testing import Outcome, approve, edit, reject, run
 from tests.fakes.model_server import ModelServer, Reply, calls, fail, reply, results_of
 from tests.integration.support_agent import Answer, Shop, support
@@ -85,6 +86,20 @@ def test_killed_at_every_journal_write_it_asks_no_turn_and_calls_no_tool_twice(s
             assert write > 5
             return
     raise AssertionError("the run has no end")
+
+
+def test_the_provider_of_a_model_that_is_named_is_imported_in_a_thread(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_loop: list[bool] = []
+
+    def infer(model: str) -> None:
+        on_a_loop.append(asyncio._get_running_loop() is not None)
+
+    monkeypatch.setattr(_pydantic_ai, "infer_model", infer)
+    monkeypatch.setattr(_pydantic_ai, "_imported", set())
+    assert support_run().output == OUTPUT
+    assert on_a_loop == [False]
 
 
 def test_a_rejected_call_is_the_models_to_know(server: ModelServer) -> None:

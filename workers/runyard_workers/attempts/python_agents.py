@@ -17,7 +17,7 @@ from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.failures import of_agent
-from runyard_workers.attempts import isolated, user_code
+from runyard_workers.attempts import client_imports, isolated, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.blocking import ThreadContext
 from runyard_workers.attempts.context import RunContext
@@ -79,6 +79,8 @@ async def _called(
 
 
 async def _called_here(attempt: Attempt, definition: AgentDefinition, context: RunContext) -> Any:
+    if definition.is_async:
+        await client_imports.imported(definition)
     args = await _arguments_of(attempt, definition)
     given = context if definition.is_async else ThreadContext(context, asyncio.get_running_loop())
     return await user_code.call(attempt, definition.fn, given, args)

@@ -15,6 +15,9 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
+
+import structlog
 
 from runyard_workers.isolation.loop_guard import LoopGuard
 
@@ -25,6 +28,13 @@ BLOCKED = 71
 #: process that was suspended for that long ends so too when it is resumed: others have its runs by then.
 _HARD_TIMES, _HARD_SECONDS = 3, 10.0
 _LONGEST_STACK = 40
+#: What the loop may spend in imports, in seconds. The first import of a large library takes ten and more where all
+#: processors are busy: that is slow, and passes.
+IMPORT_SECONDS = 60.0
+_IMPORT_FILE = "<frozen importlib._bootstrap>"
+_CALLBACK = asyncio.Handle._run.__code__
+
+logger = structlog.get_logger("runyard.watchdog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +57,24 @@ class Watchdog:
         on_blocked: Callable[[Blocked], None],
         *,
         hard: bool = False,
+        import_seconds: float = IMPORT_SECONDS,
     ) -> None:
-        """`on_blocked` is called on the watchdog's thread, once. With `hard` a process that cannot even do that is
+        """`on_blocked` is called on the watchdog's thread, once: after `limit_seconds`, to which time in an import
+        does not count, and of that after `import_seconds`. With `hard` a process that cannot even do that is
         ended. Create it on the loop's thread."""
         self._loop = loop
         self._guard = guard
         self._limit = limit_seconds
         self._interval = min(1.0, limit_seconds / 8)
+        self._import_limit = max(limit_seconds, import_seconds)
         self._on_blocked = on_blocked
         self._hard = hard
         self._loop_thread = threading.get_ident()
         self._answered = threading.Event()
         self._asked_at = 0.0
         self._lag = 0.0
-        self._silent = 0.0
+        self._silent = 0.0  # seconds without an answer
+        self._importing = 0.0  # those of them that went into imports
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -98,13 +112,25 @@ class Watchdog:
             # one interval.
             passed, before = min(now - before, 2 * self._interval), now
             if self._answered.is_set():
-                self._silent = 0.0
+                self._silent = self._importing = 0.0
                 self._ask()
                 continue
             self._silent += passed
-            if self._silent >= self._limit:
+            self._note_import(passed)
+            if self._silent - self._importing >= self._limit or self._importing >= self._import_limit:
                 self._on_blocked(Blocked(self._guard.executing, self._silent, self._stack()))
                 return
+
+    def _note_import(self, passed: float) -> None:
+        module = _imported_in(sys._current_frames().get(self._loop_thread))
+        if module is None:
+            return
+        before, self._importing = self._importing, self._importing + passed
+        if before < self._limit <= self._importing:
+            logger.warning(
+                "A run imports on the event loop, and every run beside it waits; import at the top of its module",
+                action="import", task=self._guard.executing, module=module, seconds=round(self._importing, 1),
+            )  # fmt: skip
 
     def _ask(self) -> None:
         self._answered.clear()
@@ -120,6 +146,15 @@ class Watchdog:
         frame = sys._current_frames().get(self._loop_thread)
         lines = traceback.format_stack(frame)[-_LONGEST_STACK:] if frame is not None else []
         return "".join(lines)
+
+
+def _imported_in(frame: FrameType | None) -> str | None:
+    """The module whose import the code is in, the innermost; None where it is in none."""
+    while frame is not None and frame.f_code is not _CALLBACK:  # what is below that is not the run's
+        if frame.f_code.co_filename == _IMPORT_FILE and frame.f_code.co_name == "_find_and_load":
+            return str(frame.f_locals.get("name", "?"))
+        frame = frame.f_back
+    return None
 
 
 def leave(status: int) -> None:

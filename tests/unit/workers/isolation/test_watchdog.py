@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 
@@ -41,6 +46,53 @@ async def test_a_run_that_blocks_the_loop_is_named_with_its_stack() -> None:
     assert blocked.run == "task-1"
     assert blocked.seconds >= 0.4
     assert "_code_that_blocks" in blocked.stack
+
+
+class _ImportedFor:
+    """Makes a module, `slow_module`, whose import goes on while `goes_on`."""
+
+    def __init__(self, goes_on: Callable[[], bool]) -> None:
+        self._goes_on = goes_on
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name == "slow_module" else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None: ...
+
+    def exec_module(self, module: ModuleType) -> None:
+        while self._goes_on():
+            time.sleep(0.01)
+
+
+async def _import(monkeypatch: pytest.MonkeyPatch, goes_on: Callable[[], bool]) -> None:
+    monkeypatch.setattr(sys, "meta_path", [_ImportedFor(goes_on), *sys.meta_path])
+
+    async def agent() -> None:
+        import_module("slow_module")
+
+    try:
+        await asyncio.create_task(agent())
+    finally:
+        sys.modules.pop("slow_module", None)
+
+
+async def test_an_import_that_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Blocked] = []
+    watchdog = Watchdog(asyncio.get_running_loop(), LoopGuard(), 0.2, found.append)
+    watchdog.start()
+    await _import(monkeypatch, lambda: watchdog.lag_s < 0.8 and not found)
+    watchdog.stop()
+    assert found == []
+
+
+async def test_an_import_that_does_not_end_is_no_excuse_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Blocked] = []
+    watchdog = Watchdog(asyncio.get_running_loop(), LoopGuard(), 0.2, found.append, import_seconds=0.6)
+    watchdog.start()
+    await _import(monkeypatch, lambda: not found)
+    (blocked,) = found
+    assert blocked.seconds >= 0.6
+    assert "exec_module" in blocked.stack
 
 
 async def test_a_loop_that_is_only_busy_is_left_alone_and_its_lag_is_reported() -> None:

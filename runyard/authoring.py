@@ -159,6 +159,7 @@ def agent(
     def register(fn: Callable[..., Any]) -> Callable[..., Any]:
         declaring.check_function(full, fn)
         declaring.check_isolation(full, isolation, declaring.is_async(fn), memory_mb, cpu_seconds)
+        declaring.check_place(full, fn, isolation, 1)
         place = Place.of(fn, 1)
         known = _registry.get(full)
         if known is not None and known.place is not None and not place.replaces(known.place):

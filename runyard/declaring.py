@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Final, Literal, get_args
 
 #: An agent's full name, however it is declared or published: fit for every path as it is.
@@ -29,7 +29,11 @@ _VERSION: Final = re.compile(
 Isolation = Literal["loop", "thread", "process"]
 #: What a process needs before it has imported anything of an agent's.
 _LEAST_MEMORY: Final = 64  # MiB
+_MOST_MEMORY: Final = 16 * 2**20  # MiB
 _LONGEST_TIMEOUT: Final = 7 * 86400.0  # seconds
+_MOST_CPU: Final = 1e9  # seconds
+_MOST_CONCURRENT: Final = 2**31 - 1
+_MOST_RETRIES: Final = 1_000_000
 _CAUSES: Final = ("agent", "provider", "infrastructure")
 _RULE: Final = ("budget", "base_s", "cap_s")
 
@@ -124,10 +128,15 @@ def check_options(
         raise ValueError(f"@agent {name}: version {version!r} is not a semantic version, like 1.2.0.")
     if timeout is not None and not 0 < _number(timeout) <= _LONGEST_TIMEOUT:
         raise ValueError(
-            f"@agent {name}: timeout {timeout!r} is not a number of seconds up to {_LONGEST_TIMEOUT:g}."
+            f"@agent {name}: timeout {_shown(timeout)} is not a number of seconds up to {_LONGEST_TIMEOUT:g}."
         )
-    if max_concurrent is not None and not (_is_count(max_concurrent) and max_concurrent >= 1):
-        raise ValueError(f"@agent {name}: max_concurrent {max_concurrent!r} is not a number of runs from 1.")
+    if max_concurrent is not None and not (
+        _is_count(max_concurrent) and 1 <= max_concurrent <= _MOST_CONCURRENT
+    ):
+        raise ValueError(
+            f"@agent {name}: max_concurrent {_shown(max_concurrent)} is not a number of runs from 1 to "
+            f"{_MOST_CONCURRENT}."
+        )
     _check_retries(name, retries)
     for which, given in schemas.items():
         if isinstance(given, str | bytes | int | float | list | tuple | set):
@@ -150,35 +159,81 @@ def check_isolation(name: str, isolation: Any, is_async: bool, memory_mb: Any, c
             raise ValueError(
                 f"@agent {name}: {option} needs isolation='process': only a process has such a limit."
             )
-    if memory_mb is not None and not (_is_count(memory_mb) and memory_mb >= _LEAST_MEMORY):
+    if memory_mb is not None and not (_is_count(memory_mb) and _LEAST_MEMORY <= memory_mb <= _MOST_MEMORY):
         raise ValueError(
-            f"@agent {name}: memory_mb {memory_mb!r} is not a number of MiB from {_LEAST_MEMORY}: Python itself "
-            "needs as much."
+            f"@agent {name}: memory_mb {_shown(memory_mb)} is not a number of MiB from {_LEAST_MEMORY}, which Python "
+            f"itself needs, to {_MOST_MEMORY}."
         )
-    if cpu_seconds is not None and not _number(cpu_seconds) > 0:
-        raise ValueError(f"@agent {name}: cpu_seconds {cpu_seconds!r} is not a number of seconds above 0.")
+    if cpu_seconds is not None and not 0 < _number(cpu_seconds) <= _MOST_CPU:
+        raise ValueError(
+            f"@agent {name}: cpu_seconds {_shown(cpu_seconds)} is not a number of seconds above 0, up to {_MOST_CPU:g}."
+        )
+
+
+def check_place(name: str, fn: Callable[..., Any], isolation: str | None, depth: int) -> None:
+    """Refuse an isolation that an adapted agent cannot have, and an agent for a process that no import declares: it is
+    declared by the caller `depth` frames up. Raises `TypeError`."""
+    only = getattr(fn, "only_isolation", None)
+    if isinstance(only, str) and isolation not in (None, only):
+        raise TypeError(
+            f"@agent {name}: an agent of {type(fn).__name__} runs with isolation={only!r}, not {isolation!r}."
+        )
+    if isolation == "process" and not _is_imported(fn, sys._getframe(depth + 1)):
+        raise TypeError(
+            f"@agent {name}: {_called(fn)} is declared inside a function that no import calls, so a process of its "
+            "own cannot find it. Declare it at the top of a module."
+        )
+
+
+def _is_imported(fn: Callable[..., Any], frame: FrameType | None) -> bool:
+    """Whether a module's body is at it: that of the function, or another that is imported now."""
+    own = getattr(inspect.unwrap(fn), "__globals__", None)
+    while frame is not None:
+        if frame.f_code.co_name == "<module>":
+            name = frame.f_globals.get("__name__")
+            if frame.f_globals is own or (name in sys.modules and name != "__main__"):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _check_retries(name: str, retries: Any) -> None:
-    if retries is None or (_is_count(retries) and retries >= 0):
+    if retries is None or (_is_count(retries) and 0 <= retries <= _MOST_RETRIES):
         return
-    usual = f"@agent {name}: retries {retries!r} is neither a number from 0 nor budgets by cause"
+    most = f"a number from 0 to {_MOST_RETRIES}"
+    usual = f"@agent {name}: retries {_shown(retries)} is neither {most} nor budgets by cause"
     if not isinstance(retries, Mapping):
         raise ValueError(f"{usual} ({', '.join(_CAUSES)}).")
     for cause, rule in retries.items():
         if cause not in _CAUSES or not isinstance(rule, Mapping):
             raise ValueError(f"{usual} ({', '.join(_CAUSES)}).")
-        wrong = [key for key, value in rule.items() if key not in _RULE or not _number(value) >= 0]
+        wrong = [
+            key for key, value in rule.items() if key not in _RULE or not 0 <= _number(value) <= _MOST_RETRIES
+        ]
         if wrong:
             raise ValueError(
-                f"@agent {name}: retries[{cause!r}][{wrong[0]!r}] is none of {', '.join(_RULE)} with a number from 0."
+                f"@agent {name}: retries[{cause!r}][{wrong[0]!r}] is none of {', '.join(_RULE)} with a number from 0 "
+                f"to {_MOST_RETRIES}."
             )
 
 
 def _number(value: Any) -> float:
     """The number, or NaN, which no comparison accepts."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if is_number else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:  # an integer beyond every float
+        return math.nan
+
+
+def _shown(value: Any) -> str:
+    """The value in a sentence: one may have more digits than Python writes."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _is_count(value: Any) -> bool:

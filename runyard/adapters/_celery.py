@@ -67,6 +67,9 @@ def celery_task(
 class CeleryTaskAgent:
     """Called with (ctx, args) it is an agent; `run` gives the task's result inside a function of one's own."""
 
+    #: It writes to its run's journal itself, which is the worker's.
+    only_isolation: Final = "loop"
+
     def __init__(
         self,
         task: str | Task,

@@ -52,13 +52,16 @@ def langgraph(
     is passed to the graph, such as ``{"recursion_limit": 50}``. `tokens`: stream the models' text to live followers.
 
     Raises `ImportError` without LangGraph (``pip install 'runyard[langgraph]'``), `TypeError` for what is no compiled
-    graph, `ValueError` for a graph that is compiled with `interrupt_after`.
+    graph and for options of another type, `ValueError` for a graph that is compiled with `interrupt_after`.
     """
     return LangGraphAgent(graph, input=input, output=output, context=context, config=config, tokens=tokens)
 
 
 class LangGraphAgent:
     """Called with (ctx, args) it is an agent; `run` gives the graph's own result inside a function of one's own."""
+
+    #: Its checkpoints are in its run's journal, which is the worker's.
+    only_isolation: Final = "loop"
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class LangGraphAgent:
             raise ValueError(
                 "langgraph(): interrupt_after is for debugging; call interrupt() in a node instead."
             )
+        _check_options(input, output, context, config)
         self._graph = graph
         self._input, self._output, self._context = input, output, context
         self._config = dict(config or {})
@@ -113,6 +117,21 @@ class LangGraphAgent:
         given = dict(args) if isinstance(args, Mapping) else {}
         added = {"role": "user", "content": message}
         return given | {"messages": [*given.get("messages", ()), added]}
+
+
+def _check_options(input: Any, output: Any, context: Any, config: Any) -> None:
+    """Refuse options of another type: `TypeError`."""
+    for name, given in (("input", input), ("context", context)):
+        if given is not None and not callable(given):
+            raise TypeError(f"langgraph(): {name} is a function of (ctx, args), not {type(given).__name__}.")
+    if output is not None and not isinstance(output, str) and not callable(output):
+        raise TypeError(
+            f"langgraph(): output is the name of a key or a function, not {type(output).__name__}."
+        )
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(
+            f"langgraph(): config is a mapping such as {{'recursion_limit': 50}}, not {type(config).__name__}."
+        )
 
 
 @dataclass

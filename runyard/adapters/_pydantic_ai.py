@@ -26,6 +26,7 @@ from pydantic_ai.models import infer_model
 from pydantic_ai.output import OutputDataT
 from pydantic_ai.tools import AgentDepsT
 
+from runyard.adapters._pydantic_ai_checks import check_declaration
 from runyard.adapters._pydantic_ai_journal import Journal, StreamingJournal
 from runyard.context import Context, Effect
 from runyard.errors import AgentError
@@ -127,7 +128,11 @@ def pydantic_ai(
     `deps` are the dependencies of every run; `deps_factory(ctx, args)` makes them for each. `effects` is what a crash
     in the middle of a tool means, by the tool's name: ``read`` and ``idempotent`` (the default) are called again,
     ``irreversible`` waits for an operator. With `stream` the text of answers goes to live followers as it comes.
+
+    Raises `TypeError` for what is no agent and for options of another type, `ValueError` for an effect that there is
+    not or of a tool that the agent has not. A name that only a toolset can have is checked at each run.
     """
+    check_declaration(agent, deps, deps_factory, effects)
     return PydanticAI(agent, deps, deps_factory, effects or {}, stream)
 
 

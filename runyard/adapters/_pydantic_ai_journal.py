@@ -48,6 +48,7 @@ from pydantic_ai.tools import (
     ToolDenied,
 )
 
+from runyard.adapters._pydantic_ai_checks import check_offered
 from runyard.context import Context, Effect
 from runyard.errors import ProviderError, Rejected
 from runyard.turns import ModelTurn, ToolCall, ToolResult
@@ -82,6 +83,8 @@ class Journal(AbstractCapability[Any]):
     ) -> ModelResponse:
         """Answer from the journal, or ask the model and put its answer on record."""
         await self.close_refused(ctx.messages)
+        parameters = request_context.model_request_parameters
+        check_offered(self._effects, [tool.name for tool in parameters.function_tools])
         try:
             value = await self._ctx.model_turn(self._name, partial(self._ask, request_context, handler))
         finally:

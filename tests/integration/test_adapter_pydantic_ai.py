@@ -12,6 +12,7 @@ from pydantic_ai import Agent
 from pydantic_ai.exceptions import CallDeferred
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.toolsets import FunctionToolset
 
 from runyard import Context, agent
 from runyard.adapters import _pydantic_ai, pydantic_ai
@@ -86,6 +87,40 @@ def test_killed_at_every_journal_write_it_asks_no_turn_and_calls_no_tool_twice(s
             assert write > 5
             return
     raise AssertionError("the run has no end")
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "why"),
+    [
+        (None, {}, "takes an Agent of pydantic-ai, not NoneType"),
+        ("x", {}, "takes an Agent of pydantic-ai, not str"),
+        (support, {"deps_factory": 3}, "deps_factory is a function of .*, not int"),
+        (support, {"deps": SHOP, "deps_factory": lambda ctx, args: SHOP}, "deps or deps_factory, not both"),
+        (support, {"effects": "read"}, "effects is {tool: effect}, not str"),
+        (support, {"effects": {"lookup": "boom"}}, "'boom', which is none of read, idempotent, irreversible"),
+        (support, {"effects": {"lookpu": "irreversible"}}, "no such tool; did you mean 'lookup'"),
+        (support, {"effects": {"nosuch": "read"}}, "names 'nosuch', and the agent has no such tool"),
+    ],
+)
+def test_what_no_run_could_use_is_refused_where_it_is_declared(given: Any, options: Any, why: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=why):
+        pydantic_ai(given, **options)
+
+
+def test_an_effect_of_a_toolset_that_is_mistyped_is_refused_at_the_run(server: ModelServer) -> None:
+    def dynamic(ctx: Any) -> FunctionToolset:
+        return FunctionToolset([_book])
+
+    booking = Agent("openai-chat:gpt-test", toolsets=[dynamic], defer_model_check=True)
+    server.respond = lambda request: reply("done")
+    for name, code in (("_bok", "invalid_effects"), ("_book", None)):
+        agent("@adapted/booking")(pydantic_ai(booking, effects={name: "irreversible"}))
+        outcome = run("@adapted/booking", {"message": "go"})
+        assert (outcome.error or {}).get("code") == code
+
+
+def _book() -> str:
+    return "booked"
 
 
 def test_the_provider_of_a_model_that_is_named_is_imported_in_a_thread(

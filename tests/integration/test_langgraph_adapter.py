@@ -200,6 +200,12 @@ def test_what_cannot_be_run_is_refused_where_it_is_declared() -> None:
         langgraph(counting(interrupt_after=["a"]))
     with pytest.raises(TypeError, match="call compile"):
         langgraph(StateGraph(Count))  # type: ignore[arg-type]
+    wrong: list[dict[str, Any]] = [{"input": 1}, {"output": 5}, {"context": "x"}, {"config": "x"}]
+    for options in wrong:
+        with pytest.raises(TypeError, match=f"{next(iter(options))} is "):
+            langgraph(counting(), **options)
+    with pytest.raises(TypeError, match="LangGraphAgent runs with isolation='loop', not 'process'"):
+        agent("@graphs/apart", isolation="process")(langgraph(counting()))
 
 
 @pytest.mark.anyio

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runyard import Context, agent
+from runyard import agent
 from runyard.authoring import registered
 from runyard.testing import Outcome, approve, edit, event, run
 from runyard_common.database.rows import OrgScope
@@ -273,11 +273,11 @@ async def test_a_process_ends_with_its_worker() -> None:
 
 
 def test_an_agent_that_no_module_declares_fails_with_what_to_do() -> None:
-    @agent("@process/nested", isolation="process")
-    async def nested(ctx: Context, args: dict[str, Any]) -> None: ...
-
-    outcome = run(nested, processes=True)
+    code = "@agent('@process/nowhere', isolation='process')\nasync def nowhere(ctx, args): ..."
+    module: dict[str, Any] = {"agent": agent, "__name__": "nowhere"}
+    exec(code, module)
+    outcome = run(module["nowhere"], processes=True)
     assert outcome.error is not None
     assert outcome.error["code"] == "agent_not_loadable"
     assert "Declare it at the top of a module." in outcome.error["message"]
-    assert run(nested).status == "completed", "in a thread it need not be imported"
+    assert run(module["nowhere"]).status == "completed", "in a thread it need not be imported"

@@ -70,15 +70,23 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"max_concurrent": 0}, "max_concurrent 0 is not"),
     ({"max_concurrent": 1.5}, "max_concurrent 1.5 is not"),
     ({"retries": -1}, "retries -1 is neither"),
-    ({"retries": {"agnet": {"budget": 1}}}, "is neither a number from 0 nor budgets by cause"),
+    ({"retries": {"agnet": {"budget": 1}}}, "is neither a number from 0 to 1000000 nor budgets by cause"),
     ({"retries": {"agent": {"buget": 1}}}, "'buget'"),
     ({"retries": {"agent": {"budget": float("inf")}}}, "'budget'"),
+    (
+        {"max_concurrent": 10**30},
+        "max_concurrent 1000000000000000000000000000000 is not a number of runs from 1 to",
+    ),
+    ({"max_concurrent": 1 << 20_000}, "max_concurrent a number of 20001 bits is not"),
+    ({"timeout": 10**400}, "timeout 1000"),
+    ({"retries": 10**12}, "retries 1000000000000 is neither a number from 0 to 1000000"),
+    ({"retries": {"agent": {"budget": 10**30}}}, "'budget'"),
     ({"input": "order.json"}, "input must be a JSON Schema or a type, not str"),
     ({"output": ["a"]}, "output must be a JSON Schema or a type, not list"),
 ]
 
 
-@pytest.mark.parametrize(("options", "why"), OPTIONS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("options", "why"), OPTIONS)
 def test_options_that_could_not_be_published_are_refused(options: dict[str, Any], why: str) -> None:
     with pytest.raises((TypeError, ValueError), match=why):
         agent("bad", **options)(_good)
@@ -139,7 +147,13 @@ def _plain(ctx: Any, args: Any) -> None: ...
         (_plain, {"isolation": "thread", "cpu_seconds": 5}, "cpu_seconds needs isolation='process'"),
         (_plain, {"isolation": "process", "memory_mb": 8}, "is not a number of MiB from 64"),
         (_plain, {"isolation": "process", "memory_mb": 512.5}, "is not a number of MiB from 64"),
+        (
+            _plain,
+            {"isolation": "process", "memory_mb": 10**30},
+            "memory_mb 10+ is not a number of MiB from 64",
+        ),
         (_plain, {"isolation": "process", "cpu_seconds": 0}, "is not a number of seconds above 0"),
+        (_plain, {"isolation": "process", "cpu_seconds": 10**400}, "@default/isolated: cpu_seconds 1000"),
     ],
 )
 def test_an_isolation_that_no_run_could_have_is_refused(
@@ -153,8 +167,32 @@ def test_an_isolation_that_no_run_could_have_is_refused(
 def test_where_a_function_runs_follows_from_its_kind_and_the_manifest_has_what_is_declared() -> None:
     agent("coroutine")(_async)
     agent("plain")(_plain)
-    agent("own", isolation="process", memory_mb=512, cpu_seconds=1.5)(_async)
+    as_if_imported = {"agent": agent, "__name__": "authors_module"}
+    code = "@agent('own', isolation='process', memory_mb=512, cpu_seconds=1.5)\nasync def own(ctx, args): ..."
+    exec(code, as_if_imported)
     coroutine, plain, own = authoring.registered().values()
     assert (coroutine.runs_in, plain.runs_in, own.runs_in) == ("loop", "thread", "process")
     assert "isolation" not in coroutine.manifest
     assert [own.manifest[name] for name in ("isolation", "memory_mb", "cpu_seconds")] == ["process", 512, 1.5]
+
+
+def test_an_agent_that_no_import_declares_is_refused_a_process() -> None:
+    async def inner(ctx: Any, args: Any) -> None: ...
+
+    for fn in (inner, lambda ctx, args: None):
+        with pytest.raises(TypeError, match=r"@default/nested: .* Declare it at the top of a module"):
+            agent("nested", isolation="process")(fn)
+    agent("nested", isolation="thread")(inner)
+
+
+class _OnLoop:
+    only_isolation = "loop"
+
+    async def __call__(self, ctx: Any, args: Any) -> None: ...
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_an_adapted_agent_is_refused_an_isolation_that_it_cannot_have(isolation: Any) -> None:
+    agent("adapted", isolation="loop")(_OnLoop())
+    with pytest.raises(TypeError, match="an agent of _OnLoop runs with isolation='loop'"):
+        agent("adapted", isolation=isolation)(_OnLoop())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, text
+from sqlalchemy.exc import DBAPIError
 
 from runyard import BlockingContext, Context
 from runyard_common.database.transaction import Tx
@@ -290,3 +292,32 @@ async def _admit_until_ended(site: Installation, task_id: str, *duties: Any) -> 
             for duty in (*duties, Admit(site.store)):
                 await asyncio.to_thread(duty.run_once)
             await asyncio.sleep(0.05)
+
+
+async def test_workers_that_a_full_disk_kept_from_writing_have_a_lease_to_be_heard(home: Path) -> None:
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        if ctx.task.attempt == 1:
+            await asyncio.sleep(30)
+        return ctx.task.attempt
+
+    async with Installation(f"sqlite:///{home}/runyard.db", lease_seconds=1) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await site.until(task_id, Status.RUNNING)
+        refused = "BEFORE UPDATE ON workers BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+        site.transact(lambda tx: tx.conn.execute(text(f"CREATE TRIGGER full_disk {refused}")))
+        site.vanish(engine)
+        rescue = Rescue(site.store)
+        await until(lambda: _refused(rescue))
+        site.transact(lambda tx: tx.conn.execute(text("DROP TRIGGER full_disk")))
+        assert await asyncio.to_thread(rescue.run_once) == 0
+        assert site.task(task_id).status is Status.RUNNING
+        await until(lambda: rescue.run_once() == 1)
+
+
+def _refused(rescue: Rescue) -> bool:
+    try:
+        rescue.run_once()
+    except DBAPIError:
+        return True
+    return False

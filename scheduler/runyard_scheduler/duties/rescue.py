@@ -27,7 +27,8 @@ class Rescue:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen_at: float | None = None  # when the database answered last
-        self._since = 0.0  # since when it has answered without a gap
+        self._since: float | None = None  # since when it has answered without a gap; None: since ever
+        self._ran = False
         self._ownerless_at = 0.0
 
     def run_once(self, now: float | None = None) -> int:
@@ -36,8 +37,9 @@ class Rescue:
         with self._store.begin() as tx:
             if now is not None:
                 tx.now = now
-            for worker_id in rescues.declare_lost(tx, watched if now is None else None):
-                logger.warning("Worker lost: heartbeat expired", action="rescue", worker=worker_id)
+            declared = rescues.declare_lost(tx, watched if now is None else None)
+        for worker_id in declared:
+            logger.warning("Worker lost: heartbeat expired", action="rescue", worker=worker_id)
         with self._store.read() as conn:
             lost = workers.lost(conn)
         rescued = sum(self._empty(worker_id) for worker_id in lost) + self._ownerless(now)
@@ -48,14 +50,15 @@ class Rescue:
         """For how long the database has answered this scheduler without a gap, in seconds; None for always.
 
         A database that was away kept the workers from renewing their leases, which ran out on its clock all the
-        same. So each worker gets one lease's time to be heard before it is declared lost. SQLite is never away.
+        same. So each worker gets one lease's time to be heard before it is declared lost. SQLite is there whenever a
+        scheduler starts, but a full disk refuses its writes, those of the workers as well as this one.
         """
-        if not self._store.db.is_postgres:
-            return None
-        if self._seen_at is None or at - self._seen_at > GAP:
+        failed = self._ran and self._seen_at is None
+        unknown = self._seen_at is None or at - self._seen_at > GAP
+        if failed or (self._store.db.is_postgres and unknown):
             self._since = at
-        self._seen_at = None  # until this run has come to its end
-        return at - self._since
+        self._ran, self._seen_at = True, None  # until this run has come to its end
+        return None if self._since is None else at - self._since
 
     def _empty(self, worker_id: str) -> int:
         rescued = 0

@@ -104,6 +104,7 @@ MAKERS: dict[str, Make] = {
     ),
     "unread_messages": _message,
     "idempotent_answers": _keyed,
+    "sent_events": lambda client, n: client.post("/api/v1/events", json={"name": "paid", "data": n}),
     "stored_files": _file,
     STORAGE: lambda client, n: _file(client, 1_000),
 }  # fmt: skip

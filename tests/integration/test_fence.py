@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import update
 
 from runyard import BlockingContext, Context
-from runyard_common.database.transaction import Tx
+from runyard_common.database.transaction import Store, Tx
 from runyard_common.datastores.service.datastores import Indexed, store_passages
 from runyard_common.runs.queries import transitions, workers
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.rules.waits import Group
-from runyard_common.runs.service import attempts, claims, steps, waits
+from runyard_common.runs.service import attempts, cancellations, claims, steps, waits
 from runyard_common.sessions.service import incoming
 from runyard_common.tables.query import Task
 from runyard_common.usage import service as turns
@@ -203,3 +203,35 @@ async def test_a_process_that_was_paused_past_its_lease_does_no_step_before_it_h
         lease.renewed(lease.now())
         assert (await site.ended(task_id)).output == 1
         assert done == [1]
+
+
+@pytest.mark.parametrize("found_by", ["a write", "a heartbeat"])
+async def test_a_run_whose_cancellation_nobody_pushed_is_stopped_all_the_same(
+    database_url: str, found_by: str
+) -> None:
+    stopped: list[bool] = []
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> None:
+        try:
+            began.set()
+            await go.wait()
+            await ctx.step("next", lambda: 1)
+        finally:
+            stopped.append(ctx.stopped)
+
+    lease_seconds = 60.0 if found_by == "a write" else 0.6
+    async with Installation(database_url, lease_seconds=lease_seconds) as site:
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(work))
+        await asyncio.wait_for(began.wait(), 10)
+
+        def cancel() -> None:
+            with Store(site.store.db).begin() as tx:  # of a process that cannot push
+                cancellations.cancel_tasks(tx, [task_id], "no longer needed", "me")
+
+        await asyncio.to_thread(cancel)
+        if found_by == "a write":
+            go.set()
+        await until(lambda: engine.running == 0)
+        assert stopped == [True]

@@ -25,6 +25,7 @@ from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import attempts
 from runyard_common.runs.service.claims import Batch, Claim, Claimed, LeaseLost, claim
 from runyard_common.values.ids import uuid7
+from runyard_workers.attempts import ownership
 from runyard_workers.attempts.runs import LAST_SECONDS, Life, Prepare, Runs
 from runyard_workers.heartbeat import Heartbeat
 from runyard_workers.isolation import descriptors
@@ -257,9 +258,14 @@ class Engine:
         self._orphans = orphans
         # A run claimed after the question was asked is not in the answer: give it one beat.
         young = time.monotonic() - self._lease_seconds / 4
-        for task_id, life in lives.items():
-            if owned.get(task_id) != life.fence and life.began < young:
-                life.leave("lost")
+        gone = [life for id_, life in lives.items() if owned.get(id_) != life.fence and life.began < young]
+        if gone:
+            self._ending = self._loop.create_task(self._end(gone), name="end")
+
+    async def _end(self, lives: list[Life]) -> None:
+        why = await ownership.reasons(self._store, [life.claimed.task.id for life in lives])
+        for life in lives:
+            life.leave(why[life.claimed.task.id])
 
     def _lease_lost(self, beat: Heartbeat | None = None) -> None:
         """Another process declared this worker lost: nothing it does counts any more. Begin a new life."""

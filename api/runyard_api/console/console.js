@@ -119,7 +119,8 @@ async function agent(name) {
   const a = await get(path);
   const schema = a.manifest.input?.schema;
   const message = field({ type: "string" }, "Message", false);
-  const args = field(schema ?? {}, schema?.properties ? "" : "Arguments", Boolean(schema));
+  const open = !schema || (schema.type === "object" && !schema.properties && !schema.required?.length);
+  const args = field(schema ?? {}, schema?.properties ? "" : "Arguments", !open);
   const facts = [["kind", a.kind], ["version", a.version], ["runs at once", a.manifest.max_concurrent],
     ["isolation", a.manifest.isolation], ["memory, MiB", a.manifest.memory_mb],
     ["processor seconds", a.manifest.cpu_seconds],

@@ -39,6 +39,7 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
+from runyard_workers.attempts import ownership
 from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, enclosed, inside, replayed
 from runyard_workers.isolation import descriptors
@@ -261,7 +262,8 @@ class Attempt:
                 lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id
             )
         except StaleFence as lost:
-            self.ended_by = self.ended_by or "lost"
+            if self.ended_by is None:
+                self.leave((await ownership.reasons(self.store, [self.task.id]))[self.task.id])
             raise Cancelled("this attempt no longer owns its task") from lost
 
     async def emit(self, *events: Event) -> None:

@@ -217,7 +217,9 @@ async def test_a_process_in_an_endless_loop_ends_with_its_attempt(site_url: str,
         await until(lambda: process.death is not None)
         assert process.death is not None
         assert process.death.status == -signal.SIGKILL
-        await until(lambda: engine._runs.get(task_id) is not life)  # one that is handed back may run again here
+        await until(
+            lambda: engine._runs.get(task_id) is not life
+        )  # one that is handed back may run again here
         assert site.processes.idle == 0
 
 

@@ -100,6 +100,7 @@ def payloads(ids: dict[str, str]) -> dict[str, Any]:
     fresh = uuid.uuid4().hex[:10]
     return {
         "native.run": {"query": "x"},
+        "native.send_event": {"name": "paid"},
         "native.send_message": {"message": "x"},
         "native.review": {"action": "approve"},
         "native.cancel_many": {"filter": {"session_id": fresh}},

@@ -143,6 +143,7 @@ def creating(stack: Stack) -> dict[str, tuple[str, Any]]:
         "native.make_link": (f"{task}/answer-links", {}),
         "native.send_message": (f"{task}/message", {"message": "ok"}),
         "native.run": (RUN, {"args": {}}),
+        "native.send_event": (f"{native}/events", {"name": "paid"}),
         "native.retry": (f"{native}/tasks/{done['task_id']}/retry", {}),
         "native.create_schedule": (f"{native}/schedules", PLAN),
         "native.trigger_schedule": (f"{native}/schedules/{plan['id']}/trigger", None),

@@ -28,6 +28,7 @@ PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "d
 NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
     ".venv/bin/celery ": "they serve until they are stopped; a test of their own starts them",
+    "pip install ": "what it installs is in this virtualenv already, and no index has runyard itself",
     "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file has",
 }
 #: A command costs a second of CPU, more where others use the machine: seconds for the commands of a page, and for a

@@ -37,6 +37,7 @@ SERVER = {
     "tasks cancel": NOWHERE,
     "tasks inbox": "",
     "agents list": "",
+    "events send": "paid",
     "agents publish": "greeter.yaml",
     "keys create": "ci",
     "keys list": "",

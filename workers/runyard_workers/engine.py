@@ -260,7 +260,7 @@ class Engine:
         young = time.monotonic() - self._lease_seconds / 4
         gone = [life for id_, life in lives.items() if owned.get(id_) != life.fence and life.began < young]
         if gone:
-            self._ending = self._loop.create_task(self._end(gone), name="end")
+            self._leaving = self._loop.create_task(self._end(gone), name="end")
 
     async def _end(self, lives: list[Life]) -> None:
         why = await ownership.reasons(self._store, [life.claimed.task.id for life in lives])

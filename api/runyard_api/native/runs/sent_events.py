@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -19,8 +20,17 @@ from runyard_common.runs.service.sent_events import NewEvent, Sent
 routes = NativeRoutes("events")
 
 
+_BOTH: list[JsonValue] = [
+    {"required": [one, other], "properties": {one: {"type": "string"}, other: {"type": "string"}}}
+    for one, other in combinations(("task_id", "session_id", "key"), 2)
+]
+_EXAMPLE: dict[str, JsonValue] = {"name": "payment_received", "key": "order-17", "data": {"amount": 12.5}}
+
+
 class EventBody(Strict):
     """An event to send. Without task_id, session_id and key it is for the runs that wait for the name alone."""
+
+    model_config = ConfigDict(json_schema_extra={"not": {"anyOf": _BOTH}, "examples": [_EXAMPLE]})
 
     name: str = Field(min_length=1, max_length=100, description="What `ctx.wait_for_event` names.")
     data: Any = Field(None, description="What the runs get.")

@@ -25,7 +25,7 @@ routes = AgentbaseRoutes()
 
 #: How long a call waits for its document, in seconds; what takes longer is still processing. Clients wait a minute
 #: for an answer, and no call reports later what became of the document.
-_PATIENCE: Final = 45.0
+_PATIENCE: Final = 20.0
 _FORM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["file", "datastore_id"],

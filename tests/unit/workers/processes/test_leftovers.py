@@ -40,9 +40,14 @@ def _limit() -> Undo:
     return lambda: resource.setrlimit(resource.RLIMIT_STACK, before)
 
 
+def _close(*numbers: int) -> None:
+    for number in numbers:
+        os.close(number)
+
+
 def _descriptors() -> Undo:
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
-    return lambda: [os.close(number) for number in opened]
+    return lambda: _close(*opened)
 
 
 def _stream() -> Undo:
@@ -54,7 +59,12 @@ def _redirected() -> Undo:
     before = os.dup(0)
     read, write = os.pipe()
     os.dup2(read, 0)
-    return lambda: (os.dup2(before, 0), [os.close(number) for number in (before, read, write)])
+
+    def undo() -> None:
+        os.dup2(before, 0)
+        _close(before, read, write)
+
+    return undo
 
 
 def _logging() -> Undo:

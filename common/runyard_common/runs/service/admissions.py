@@ -14,6 +14,7 @@ from runyard_common.runs.rules.admission import LimitCheck, Usage, full_limit
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.service.cancellations import expire_late
 from runyard_common.runs.service.checks import Checks
 from runyard_common.runs.service.queue_order import BATCH, Choice, Chosen
 
@@ -84,6 +85,12 @@ def _admitted(answers: Mapping[str, Answer]) -> int:
 
 def _judge(tx: Tx, candidates: Sequence[Task]) -> dict[str, Answer]:
     """Admit those of these queued tasks that no limit keeps, in the order given; what became of each."""
+    in_time = expire_late(tx, candidates)
+    late = {task.id for task in candidates} - {task.id for task in in_time}
+    return dict.fromkeys(late) | _judge_in_time(tx, in_time)
+
+
+def _judge_in_time(tx: Tx, candidates: Sequence[Task]) -> dict[str, Answer]:
     if not candidates:
         return {}
     limits.share(tx, {task.org_id for task in candidates})

@@ -12,10 +12,15 @@ from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.tasks import Head
+from runyard_common.runs.rules.tasks import Task as StoredTask
 from runyard_common.tables.query import Task
 from runyard_common.values.errors import RunyardError
 
 _BATCH = 200
+#: Seconds before its deadline at which no run begins again. A child, which has its parent's deadline, is ended by its
+#: worker some milliseconds before, and would be the result of a call of a run that is out of time.
+_NEARLY = 0.1
+_LATE = ("deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
 
 
 def cancel_tasks(
@@ -43,7 +48,17 @@ def expire_unstarted(tx: Tx) -> int:
 def expire_deadlines(tx: Tx) -> int:
     """Fail tasks whose deadline has passed, in any status; how many."""
     ids = _unfinished(tx.conn, Task.deadline_at, tx.now)
-    return _expire(tx, ids, "deadline_exceeded", "Its deadline passed.", Cause.DEADLINE)
+    return _expire(tx, ids, *_LATE)
+
+
+def expire_late(tx: Tx, queued: Sequence[StoredTask]) -> list[StoredTask]:
+    """Fail those of these tasks whose deadline has passed; the others. None of them starts for nothing."""
+    soon = tx.now + _NEARLY
+    late = [task.id for task in queued if task.deadline_at is not None and task.deadline_at <= soon]
+    if not late:
+        return list(queued)
+    _expire(tx, late, *_LATE)
+    return [task for task in queued if task.id not in late]
 
 
 def _unfinished(conn: Connection, ends: Any, now: float, *conditions: Any) -> list[str]:

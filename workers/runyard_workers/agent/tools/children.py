@@ -28,7 +28,7 @@ def agent_tool(
 ) -> Tool:
     """A tool that runs `agent`; its arguments are the agent's own when it has an input schema."""
     schema = (manifest.get("input") or {}).get("schema")
-    has_args = isinstance(schema, dict) and schema.get("type", "object") == "object"
+    has_args = isinstance(schema, dict) and schema.get("type", "object") == "object" and not _is_open(schema)
 
     async def run(call: Call) -> Any:
         key = f"child:{call.key}"
@@ -52,6 +52,14 @@ def agent_tool(
 
     about = description or manifest.get("description") or f"Run the agent {agent} and get its result."
     return Tool(name, about, schema if has_args and schema else _MESSAGE, run, source="agent")
+
+
+def _is_open(schema: dict[str, Any]) -> bool:
+    """Whether it says of an object no more than that it is one, as the annotation `dict` does: a model needs a
+    parameter to put the task into."""
+    return schema.keys() <= {"type", "title", "description", "additionalProperties"} and schema.get(
+        "additionalProperties", True
+    ) in (True, {})
 
 
 def _output(ended: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What `pydantic_ai(…)` refuses where it is called, and what of that only a run can know."""
+"""What `pydantic_ai(…)` refuses where it is called, and which faults only a run can find."""
 
 from __future__ import annotations
 

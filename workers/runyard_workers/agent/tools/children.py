@@ -55,7 +55,7 @@ def agent_tool(
 
 
 def _is_open(schema: dict[str, Any]) -> bool:
-    """Whether it says of an object no more than that it is one, as the annotation `dict` does: a model needs a
+    """Whether all that it asks for is an object, as the annotation `dict` does: a model needs a
     parameter to put the task into."""
     return schema.keys() <= {"type", "title", "description", "additionalProperties"} and schema.get(
         "additionalProperties", True

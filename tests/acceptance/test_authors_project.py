@@ -32,6 +32,10 @@ SOURCES = {"quotes": "shop_agents.quotes", "orders": "shop_agents/orders.py", "r
 MODULES = {"quotes": "shop_agents.quotes", "orders": "shop_agents.orders", "returns": "bots.returns"}
 
 
+#: The first test builds and installs the wheel, and each starts half a dozen processes.
+pytestmark = pytest.mark.timeout(240)
+
+
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new virtualenv with Runyard's wheel and what it needs; its Python."""

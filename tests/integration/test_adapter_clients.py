@@ -16,6 +16,9 @@ from runyard_workers.attempts import client_imports
 from tests import process_agents  # noqa: F401 - its agents are registered
 from tests.fakes.model_server import ModelServer, calls, fail, reply
 
+#: A run is made for each of its journal writes.
+pytestmark = pytest.mark.timeout(180)
+
 seen: list[str] = []
 
 

@@ -20,6 +20,9 @@ from runyard import (
 )
 from runyard.testing import Outcome, approve, edit, redo, reject, run, skip
 
+#: A run is made for each of its journal writes.
+pytestmark = pytest.mark.timeout(180)
+
 asked: list[str] = []
 done: list[str] = []
 

@@ -23,7 +23,7 @@ from tests import process_agents, waiting_process_agents
 from tests.installation import Installation
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

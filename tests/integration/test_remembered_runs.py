@@ -32,7 +32,7 @@ from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.queries import deliveries
 from tests.round_trips import RoundTrips
 
-pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres, pytest.mark.timeout(180)]
 
 
 class Worker:

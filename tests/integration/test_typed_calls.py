@@ -16,6 +16,9 @@ from pydantic import BaseModel, Field
 from runyard import BlockingContext, ChildFailed, Context, agent
 from runyard.testing import Outcome, approve, edit, run
 
+#: A run is made for each of its journal writes.
+pytestmark = pytest.mark.timeout(180)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

@@ -12,6 +12,9 @@ import pytest
 from runyard import AgentError, BlockingContext, ChildFailed, Context, EventTimeout, agent
 from runyard.testing import Outcome, event, run
 
+#: A run is made for each of its journal writes.
+pytestmark = pytest.mark.timeout(180)
+
 DAY = 86_400.0
 done: Counter[str] = Counter()
 

@@ -23,7 +23,7 @@ from runyard_scheduler.duties import Admit
 from tests.installation import Installation
 from tests.waiting import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 DAY = 86_400.0
 AT_WORK: list[int] = [0, 0]  # now, and the most there were
 

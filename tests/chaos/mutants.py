@@ -90,7 +90,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         (
             Edit(
                 "workers/runyard_workers/attempts/replay.py",
-                '        return None if entry.state == "begun" else entry\n',
+                "        self._skip_inside(key)\n        return entry\n",
                 "        return None\n",
             ),
         ),

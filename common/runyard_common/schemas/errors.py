@@ -207,6 +207,8 @@ def _fault(error: ValidationError, where: tuple[str | int, ...]) -> Fault:
 
 def _part(value: Any, path: list[str | int]) -> Any:
     for part in path:
+        while isinstance(value, dict) and part not in value and "" in value:
+            value = value[""]  # the library leaves empty names out of its paths
         value = value[part]
     return value
 

@@ -35,7 +35,10 @@ def send(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send an event to one run, to those of a session, or to all that wait with the key, or without one."""
+    """Send an event to runs that wait for it.
+
+    To one run, to those of a session, or to all that wait with the key, or without one.
+    """
     given = read_json(data, "--data") if data is not None else None
     with connected(url, key_file) as client:
         delivered = client.send_event(name, given, run_id=task, session_id=session, key=key)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, Token
@@ -32,7 +33,7 @@ _OUTPUT: ContextVar[Lines | None] = ContextVar("runyard_output", default=None)
 _passing: ContextVar[bool] = ContextVar("runyard_output_passing", default=False)
 
 
-class Lines:
+class Lines(ABC):
     """Where a run's lines go."""
 
     __slots__ = ("_closed",)
@@ -40,9 +41,9 @@ class Lines:
     def __init__(self) -> None:
         self._closed = False
 
+    @abstractmethod
     def line(self, source: str, level: str, text: str, name: str | None = None) -> None:
         """Note one line; more than the run may have are left out. Called from any thread."""
-        raise NotImplementedError
 
     def attach(self) -> Token[Lines | None]:
         """What the caller does from here on, the asyncio tasks and threads it starts included, writes to this run."""

@@ -163,8 +163,8 @@ def test_questions_of_parallel_nodes_are_asked_together_and_finished_nodes_do_no
     outcome = run(report, args={"topic": "lamps"}, answers=ANSWERS)
     assert sorted(report_graph.CALLS) == sorted(NODES)
     assert outcome.attempts == 4  # two questions at once, then two of one node, one after the other
-    streamed = [event["data"] for event in outcome.of_type("custom")]
-    assert streamed == [{"looking at": "cost"}, {"looking at": "risk"}]
+    streamed = [event["data"]["looking at"] for event in outcome.of_type("custom")]
+    assert sorted(streamed) == ["cost", "risk"]  # the nodes run side by side
 
 
 class Count(TypedDict, total=False):

@@ -13,6 +13,7 @@ class Agent(c.Table):
     __tablename__ = "agents"
     __table_args__ = (
         Index("ux_agents_name", "org_id", "name", unique=True),
+        Index("ix_agents_name", "name"),  # an agent that is shared is found by its name alone
         Index("ix_agents_slug", "org_id", "slug"),
         Index("ix_agents_shared", "shared", "slug"),
     )

@@ -27,6 +27,7 @@ from runyard_common.schemas import checks
 from runyard_common.start_checks import without_agents
 from runyard_common.values.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
 from runyard_workers.agent_code.sources import Broken, checked, enter_project, parts
+from runyard_workers.agent_code.stored_code import stored_code
 
 #: Agents that one transaction publishes, where one may be left out.
 _AT_ONCE = 100
@@ -154,12 +155,15 @@ def _publish(
     refused: list[str] | None,
     choose: bool,
 ) -> list[str]:
-    documents = [parse(definition.manifest) for definition in definitions] + list(manifests)
+    code = list(definitions)
+    there = {} if choose else _there(store, org_id, code)
+    documents = [parse(one.manifest) for one in code if (one.name, one.version) not in there]
+    documents += manifests
     for manifest in documents:
         _check_schemas(manifest)
     # Where one may be left out, nothing hangs together: thousands would keep all other writers waiting for a minute.
     at_once = max(1, len(documents) if refused is None else _AT_ONCE)
-    published: list[str] = []
+    published = list(there.values())
     for start in range(0, max(1, len(documents)), at_once):
         made: list[str] = []
         left_out: list[str] = []
@@ -182,6 +186,20 @@ def _publish(
         if refused is not None:
             refused += left_out
     return published
+
+
+def _there(store: Store, org_id: str, code: Iterable[AgentDefinition]) -> dict[tuple[str, str], str]:
+    """By name and version, as which version each is published already: a worker that has thousands publishes those
+    alone that were changed."""
+    with store.read() as conn:
+        found = [
+            (one.definition, one.published_as(org_id)) for one in stored_code(OrgScope(conn, org_id), code)
+        ]
+    return {
+        (definition.name, definition.version): versioned(definition.name, version)
+        for definition, version in found
+        if version is not None
+    }
 
 
 def _versioned(made: AgentRecord) -> str:
@@ -210,18 +228,17 @@ def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition
     """The published versions (name@version) that these Python agents can run: their own, and those of the same number
     that take and give the same and differ in options alone, or declare less of what these take and give. A run that
     waited for a person goes on in a worker whose code has another timeout since."""
-    found: list[str] = []
     with store.read() as conn:
-        for definition in definitions:
-            agent = store_agents.by_name(OrgScope(conn, org_id), definition.name)
-            mine = service_manifests.contract(parse(definition.manifest).to_json())
-            for row in store_agents.versions(conn, agent.id) if agent is not None else ():
-                if row.version.partition("+")[0] != definition.version.partition("+")[0]:
-                    continue
-                version = store_agents.version(conn, row.id)
-                if version is not None and _fits(mine, version.manifest, definition.annotated):
-                    found.append(versioned(definition.name, row.version))
-    return tuple(found)
+        return tuple(
+            versioned(code.definition.name, version.version)
+            for code in stored_code(OrgScope(conn, org_id), definitions)
+            for version in code.versions
+            if _fits(
+                service_manifests.contract(code.document.to_json()),
+                version.manifest,
+                code.definition.annotated,
+            )
+        )
 
 
 def _fits(mine: dict[str, Any], published: dict[str, Any], annotated: frozenset[str]) -> bool:

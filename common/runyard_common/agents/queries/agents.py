@@ -117,6 +117,14 @@ def by_name(scope: OrgScope, name: str) -> AgentRow | None:
     return _first(scope, Agent.name == name)
 
 
+def by_names(scope: OrgScope, names: Sequence[str]) -> dict[str, AgentRow]:
+    """As `by_name` for many, by name; without those that are not there."""
+    query = select(*_AGENT).where(Agent.name.in_(names), _visible(scope.org_id))
+    # The last of a name is kept: the organisation's own, then the oldest.
+    ordered = query.order_by(Agent.org_id == scope.org_id, Agent.id.desc())
+    return {agent.name: agent for agent in rows.every(scope.conn, ordered, AgentRow)}
+
+
 def named(scope: OrgScope, name: str) -> AgentRow | None:
     """One agent by ``@scope/name``: the one of this very name, else one of the scope whose normalised name it is, for
     callers whose names have hyphens where ours have underscores or capitals."""
@@ -198,6 +206,18 @@ def versions(conn: Connection, agent_id: str) -> list[VersionOutline]:
     """Every version of an agent, newest first."""
     query = select(*_OUTLINE).where(AgentVersion.agent_id == agent_id).order_by(AgentVersion.number.desc())
     return rows.every(conn, query, VersionOutline)
+
+
+def versions_of_each(conn: Connection, agent_ids: Sequence[str]) -> list[VersionOutline]:
+    """Every version of each of these agents."""
+    query = select(*_OUTLINE).where(AgentVersion.agent_id.in_(agent_ids))
+    return rows.every(conn, query, VersionOutline)
+
+
+def versions_by_id(conn: Connection, version_ids: Sequence[str]) -> list[VersionRow]:
+    """These versions, newest first."""
+    query = select(*_VERSION).where(AgentVersion.id.in_(version_ids)).order_by(AgentVersion.number.desc())
+    return rows.every(conn, query, VersionRow)
 
 
 def brought_versions(conn: Connection, names: Sequence[str]) -> list[BroughtVersion]:

@@ -30,6 +30,7 @@ from runyard.errors import (
     RetryLater,
     StepFailed,
 )
+from runyard.steps import StepInfo, current_step
 from runyard.tools import tool
 from runyard.turns import ModelTurn, ToolCall, ToolResult
 
@@ -82,11 +83,13 @@ __all__ = [
     "RunFailed",
     "SessionInfo",
     "StepFailed",
+    "StepInfo",
     "TaskInfo",
     "ToolCall",
     "ToolResult",
     "Unreachable",
     "agent",
+    "current_step",
     "registered",
     "tool",
 ]

@@ -13,6 +13,8 @@ from runyard.awaited_calls import AwaitedCalls, Effect, OnNoAnswer, OnNoDecision
 from runyard.blocking_calls import BlockingCalls
 from runyard.checkpoints import CheckpointLog
 from runyard.errors import AgentError
+from runyard.state import BlockingState, State
+from runyard.steps import current_step
 from runyard.turns import ModelTurn
 
 __all__ = [
@@ -85,6 +87,11 @@ class _RunInfo(ABC):
     @abstractmethod
     def deadline(self) -> float | None:
         """When this attempt must have ended, in epoch seconds."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """That of the running step, `StepInfo.idempotency_key`. Raises `LookupError` outside of a step."""
+        return current_step().idempotency_key
 
     @property
     @abstractmethod
@@ -197,6 +204,15 @@ class Context(_RunInfo, AwaitedCalls):
         one is given, and else `EventTimeout` is raised.
         """
 
+    @property
+    def state(self) -> State:
+        """Small values that the runs of the session share; those of the run alone where it has no session."""
+        return State(self._state)
+
+    @abstractmethod
+    async def _state(self, op: str, name: str, value: Any) -> Any:
+        """An access of `state`: {there, value?}."""
+
     @abstractmethod
     async def emit(self, type: str, data: Any = None) -> None:
         """Report an event of the agent's own to the task's log and followers."""
@@ -268,6 +284,15 @@ class BlockingContext(_RunInfo, BlockingCalls):
         self, name: str, *, key: str | None = None, timeout: float | None = None, default: Any = ...
     ) -> Any:
         """See `Context.wait_for_event`."""
+
+    @property
+    def state(self) -> BlockingState:
+        """See `Context.state`."""
+        return BlockingState(self._state)
+
+    @abstractmethod
+    def _state(self, op: str, name: str, value: Any) -> Any:
+        """See `Context._state`."""
 
     @abstractmethod
     def emit(self, type: str, data: Any = None) -> None:

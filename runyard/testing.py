@@ -126,6 +126,7 @@ class Outcome:
     usage: Mapping[str, Any]
     cost: float  # USD
     tokens: tuple[str, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)  # what `ctx.state` has at the end
 
     def of_type(self, type: str) -> list[Mapping[str, Any]]:
         """The data of the events of one type."""
@@ -143,6 +144,7 @@ class Request:
     answers: Sequence[Any] | Mapping[str, Any] = ()
     events: Sequence[Sent] = ()
     history: Sequence[Mapping[str, Any]] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     agents: Sequence[Agent] = ()
@@ -159,6 +161,7 @@ class Given(TypedDict, total=False):
     answers: Sequence[Any] | Mapping[str, Any]
     events: Sequence[Sent]
     history: Sequence[Mapping[str, Any]]
+    state: Mapping[str, Any]
     files: Mapping[str, bytes]
     options: Mapping[str, Any]
     agents: Sequence[Agent]
@@ -173,11 +176,12 @@ def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
     people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. events: what comes
     from outside (`event()`), each once a run waits for it; a wait without one times out where it may. history:
-    earlier lines {role, type, content} of the conversation. files: attachments by name. options: request options
-    (rules, mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is
-    lost after so many journal writes, once for each number. timeout: seconds. processes: agents that declare
-    ``isolation="process"`` run in child processes, with their limits, as a worker runs them. By default they run in
-    threads of the test's process, where what a test replaces is replaced for them, too.
+    earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the beginning. files:
+    attachments by name. options: request options (rules, mcp_servers, …). agents: further agents this one runs or
+    hands over to. crash_after: the process is lost after so many journal writes, once for each number. timeout:
+    seconds. processes: agents that declare ``isolation="process"`` run in child processes, with their limits, as a
+    worker runs them. By default they run in threads of the test's process, where what a test replaces is replaced for
+    them, too.
 
     Raises `AssertionError` for a question without an answer, a script that ends too soon, or a run that hangs.
     """

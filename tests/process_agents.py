@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runyard import AgentError, BlockingContext, Context, agent
+from runyard import AgentError, BlockingContext, Context, agent, current_step
 from runyard.turns import ModelTurn, ToolCall, ToolResult
 
 
@@ -70,6 +70,7 @@ async def calls(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
         ctx.ask("Which colour?", options=["red", "blue"]), ctx.ask("Which size?", schema={"type": "integer"})
     )
     paid = await ctx.review("pay", {"amount": 5})
+    await ctx.state.set("kept", {"at": Path("b")})
     return {
         "task": [ctx.task.agent, ctx.task.message, ctx.task.attempt > 1],
         "history": [line["content"] for line in ctx.session.history],
@@ -82,6 +83,12 @@ async def calls(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
         "answers": [colour, size, paid],
         "child": await ctx.run("@process/child", {"n": 1}, message="hello"),
         "messages": await ctx.messages(),
+        "key": await ctx.step("key", lambda: ctx.idempotency_key) != ctx.task.id,
+        "state": [
+            await ctx.state.get("other", Path("a")) == Path("a"),
+            await ctx.state.get("kept"),
+            await ctx.state.delete("kept"),
+        ],
     }
 
 
@@ -103,6 +110,7 @@ def blocking_calls(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]
     colour = ctx.ask("Which colour?", options=["red", "blue"])
     size = ctx.ask("Which size?", schema={"type": "integer"})
     paid = ctx.review("pay", {"amount": 5})
+    ctx.state.set("kept", {"at": Path("b")})
     return {
         "task": [ctx.task.agent, ctx.task.message, ctx.task.attempt > 1],
         "history": [line["content"] for line in ctx.session.history],
@@ -115,6 +123,12 @@ def blocking_calls(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]
         "answers": [colour, size, paid],
         "child": ctx.run("@process/child", {"n": 1}, message="hello"),
         "messages": ctx.messages(),
+        "key": ctx.step("key", lambda: current_step().idempotency_key) != ctx.task.id,
+        "state": [
+            ctx.state.get("other", Path("a")) == Path("a"),
+            ctx.state.get("kept"),
+            ctx.state.delete("kept"),
+        ],
     }
 
 

@@ -18,7 +18,8 @@ from runyard_common.runs.rules.lifecycle import Cause, Event, Status
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service import attempts, cancellations, claims, steps, waits
-from runyard_common.sessions.service import incoming
+from runyard_common.sessions.service import incoming, state
+from runyard_common.sessions.service.state import Op
 from runyard_common.tables.query import Task
 from runyard_common.usage import service as turns
 from runyard_common.values.errors import StaleFence
@@ -163,6 +164,14 @@ async def test_no_write_passes_with_the_number_or_the_token_of_another_claim(
             (steps.end, steps.End(task_id, wrong, Step("k", "step", "s", "read", pos=1), 1)),
             (steps.emit, steps.Emit(task_id, wrong, (("custom", {}),))),
             (incoming.read_messages, incoming.ReadMessages(task_id, wrong, "m", 1)),
+            (
+                state.read,
+                state.Access(task_id, None, wrong, Step("s", "state", "n", "read", pos=1), Op.GET, "n"),
+            ),
+            (
+                state.change,
+                state.Access(task_id, None, wrong, Step("s", "state", "n", "read", pos=1), Op.SET, "n"),
+            ),
             (turns.start_turn, turns.StartTurn(task_id, wrong, "t", 1)),
             (store_passages, Indexed(task_id, wrong, site.org, "d")),
         ]

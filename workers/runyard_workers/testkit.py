@@ -35,8 +35,8 @@ from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import admissions, claims, rescues, sent_events, submissions
 from runyard_common.runtime import NoNotifier, Runtime
-from runyard_common.sessions.queries import messages, sessions
-from runyard_common.sessions.rules import Message
+from runyard_common.sessions.queries import messages, sessions, state
+from runyard_common.sessions.rules import Message, state_scope
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
@@ -217,10 +217,12 @@ class _Bench:
         return spec.task_id
 
     def _session(self, tx: Tx) -> str | None:
-        if not self._request.history:
+        if not self._request.history and not self._request.state:
             return None
         session_id = sessions.ensure(tx, self._org, "test")
         messages.insert_many(tx, [self._message(tx, session_id, line) for line in self._request.history])
+        for name, value in self._request.state.items():
+            state.put(tx, self._org, state_scope(session_id, ""), name, json_form.convert(value))
         return session_id
 
     def _message(self, tx: Tx, session_id: str, line: Mapping[str, Any]) -> Message:
@@ -384,6 +386,7 @@ class _Bench:
     def _outcome(self, task: Task) -> Outcome:
         with self._store.read() as conn:
             logged = events.after(OrgScope(conn, task.org_id), task.id, 0, 100_000)
+            kept = state.values(conn, state_scope(task.session_id, task.id))
         error = task.error if task.status == "failed" else None
         if error and "The script has no answer" in error["message"]:
             raise AssertionError(error["message"])
@@ -398,6 +401,7 @@ class _Bench:
             task.usage or {},
             task.cost_micros / 1_000_000,
             tuple(self._heard.tokens),
+            kept,
         )
 
 

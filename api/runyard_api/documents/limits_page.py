@@ -40,9 +40,9 @@ def _row(what: str, most: int, unit: str, status: int, code: str, setting: str) 
 def runs_table() -> str:
     """Every bound on what one run does and stores."""
     rows = ["| what | at most | the run fails with | setting |", "| --- | ---: | --- | --- |"]
-    rows += [
-        f"| {b.what} | {b.most:,} {b.unit} | `{b.code}` | `RUNYARD_{b.setting.upper()}` |" for b in RUN_BOUNDS
-    ]
+    for b in RUN_BOUNDS:
+        setting = f"`RUNYARD_{b.setting.upper()}`" if b.setting else ""
+        rows.append(f"| {b.what} | {b.most:,} {b.unit} | `{b.code}` | {setting} |")
     return "\n".join(rows) + "\n"
 
 

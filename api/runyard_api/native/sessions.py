@@ -17,8 +17,8 @@ from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.run_request import Strict
-from runyard_common.sessions.queries import messages, sessions
-from runyard_common.sessions.rules import Message, Session
+from runyard_common.sessions.queries import messages, sessions, state
+from runyard_common.sessions.rules import Message, Session, state_scope
 from runyard_common.sessions.service import sessions as service
 from runyard_common.values.errors import NotFound
 
@@ -83,10 +83,20 @@ async def list_sessions(call: Call) -> Response:
     return reply(page([session_json(row) for row in rows], given.limit, [row.id for row in rows]))
 
 
-@routes.get("/sessions/{session_id}", "sessions:read", answers=[Answer(200, "The session.", SessionView)])
+class SessionWithState(SessionView):
+    """A conversation, and what agents keep for its next run."""
+
+    state: dict[str, Any] = Field(description="The values of `ctx.state`, by name.")
+
+
+@routes.get(
+    "/sessions/{session_id}", "sessions:read", answers=[Answer(200, "The session.", SessionWithState)]
+)
 async def get_session(call: Call) -> Response:
-    """Read a session."""
-    return reply(session_json(await _session(call)))
+    """Read a session, with the values that agents keep in it."""
+    session = await _session(call)
+    kept = await call.read(lambda scope: state.values(scope.conn, state_scope(session.id, "")))
+    return reply(session_json(session) | {"state": kept})
 
 
 class MessageParameters(Parameters):
@@ -137,7 +147,7 @@ class ForkBody(Strict):
     answers=[Answer(201, "The new session.", SessionView)],
 )
 async def fork(call: Call) -> Response:
-    """Begin a new session with this one's conversation."""
+    """Begin a new session with this one's conversation and the values that agents keep in it."""
     body = await call.optional_json(ForkBody)
     id_ = (await _session(call)).id
 
@@ -161,7 +171,7 @@ class Cleared(schemas.Shape):
     answers=[Answer(200, "The conversation is erased.", Cleared)],
 )
 async def clear(call: Call) -> Response:
-    """Erase a session's conversation; the session stays."""
+    """Erase a session's conversation; the session stays, and the values that agents keep in it."""
     id_ = (await _session(call)).id
     return reply(
         {
@@ -197,7 +207,7 @@ async def change_session(call: Call) -> Response:
     errors=(409,),
 )
 async def delete_session(call: Call) -> Response:
-    """Delete a session with its conversation; its tasks stay."""
+    """Delete a session with its conversation and the values that agents keep in it; its tasks stay."""
     id_ = (await _session(call)).id
     await call.write(service.remove, id_, call.actor)
     return Response(status_code=204)

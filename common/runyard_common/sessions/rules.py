@@ -49,3 +49,8 @@ class Message:
     user_id: str | None = None
     parent_id: str | None = None
     unread: bool = False  # sent to a running task, and not yet read by its agent
+
+
+def state_scope(session_id: str | None, task_id: str) -> str:
+    """Whose values a run reads and writes: its session's, or its own where it has none."""
+    return f"session:{session_id}" if session_id is not None else f"task:{task_id}"

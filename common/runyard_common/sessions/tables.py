@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index
+from sqlalchemy import Column, Index, String
 
 from runyard_common.database import columns as c
 
@@ -58,3 +58,15 @@ class Message(c.Table):
     parent_id = c.ref(nullable=True)
     unread = c.boolean(default=False)  # sent while running, read at the agent's next turn
     created_at = c.instant()
+
+
+class StateValue(c.Table):
+    """A small value that agents keep for the next run of a session, or of a task without one."""
+
+    __tablename__ = "state_values"
+
+    scope = Column(String(80), primary_key=True)  # session:<id>, task:<id>
+    name = c.text(length=200, primary_key=True)
+    org_id = c.ref()
+    value = c.json()
+    updated_at = c.instant()

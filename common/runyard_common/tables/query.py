@@ -57,6 +57,7 @@ SentEvent: Any = runs.SentEvent
 Session: Any = sessions.Session
 Slot: Any = runs.Slot
 Start: Any = runs.Start
+StateValue: Any = sessions.StateValue
 StoredFile: Any = runs.StoredFile
 Task: Any = runs.Task
 TaskEvent: Any = runs.TaskEvent

@@ -114,7 +114,13 @@ QUESTIONS: Final = RunBound(
 OPEN_QUESTIONS: Final = RunBound(
     "Questions and reviews open at once", 100, "questions", "too_many_open_questions", "max_open_questions"
 )
-RUN_BOUNDS: Final = (OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS)
+STATE_VALUES: Final = RunBound("Values of `ctx.state` of a session", 1_000, "values", "state_full", "")
+STATE_BYTES: Final = RunBound(
+    "All values of `ctx.state` of a session, as JSON", 2**20, "bytes", "state_full", ""
+)
+RUN_BOUNDS: Final = (
+    OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS, STATE_VALUES, STATE_BYTES,
+)  # fmt: skip
 
 BOUNDS: Final[Mapping[str, Bound]] = {
     bound.name: bound

@@ -322,7 +322,7 @@ class Attempt:
         if begun:
             await self.begin(step)
         try:
-            with inside(step):
+            with inside(self.task.id, step):
                 result = await work()
             value = await self.measured(values.step_result, result, step.name)
         except Exception as error:

@@ -163,6 +163,9 @@ class ThreadContext(BlockingContext):
     ) -> Any:
         return self._call(self._inner.wait_for_event(name, key=key, timeout=timeout, default=default))
 
+    def _state(self, op: str, name: str, value: Any) -> Any:
+        return self._call(self._inner._state(op, name, value))
+
     def emit(self, type: str, data: Any = None) -> None:
         self._call(self._inner.emit(type, data))
 

@@ -17,9 +17,10 @@ from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
+from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import gathering, questions, typed_results, user_code
+from runyard_workers.attempts import gathering, questions, state, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step
@@ -309,6 +310,11 @@ class RunContext(SuspendingContext):
 
     def checkpoint_log(self, name: str) -> CheckpointLog:
         return RunCheckpoints(self._attempt, values.name(name, "ctx.checkpoint_log"), self._own_turns)
+
+    @served
+    async def _state(self, op: str, name: str, value: Any) -> Any:
+        refuse_inside(f"ctx.state.{op}")
+        return await state.access(self._attempt, Op(op), name, value)
 
     async def emit(self, type: str, data: Any = None) -> None:
         name = values.text(type, "ctx.emit", "the type")

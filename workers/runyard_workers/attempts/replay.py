@@ -6,10 +6,10 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from hashlib import blake2s
+from hashlib import blake2b, blake2s
 from typing import Any, Final
 
-from runyard import json_form
+from runyard import json_form, steps
 from runyard.errors import AgentError, JournalMismatch
 from runyard.json_form import NotJson
 from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
@@ -32,13 +32,20 @@ _enclosing: ContextVar[str | None] = ContextVar("runyard_enclosing_step", defaul
 SCOPE: ContextVar[str] = ContextVar("runyard_step_scope", default="")
 
 
+def idempotency_key(task_id: str, key: str) -> str:
+    """What a step of this journal key passes to services, so that a repetition has no second effect."""
+    return f"{task_id}-{blake2b(key.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
 @contextmanager
-def inside(step: Step, scoped: bool = False) -> Generator[None]:
+def inside(task_id: str, step: Step, scoped: bool = False) -> Generator[None]:
     """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
+    info = steps.StepInfo(step.name, idempotency_key(task_id, step.key))
     token = _enclosing.set(step.key)
     scope = SCOPE.set(blake2s(step.key.encode(), digest_size=6).hexdigest() + "/") if scoped else None
     try:
-        yield
+        with steps._running(info):
+            yield
     finally:
         _enclosing.reset(token)
         if scope is not None:

@@ -7,9 +7,10 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, Final
 from weakref import ref
 
+from runyard import steps
 from runyard.errors import AgentError, Cancelled
 from runyard_workers.agent_code.exceptions import abnormal, note_of, within
 from runyard_workers.agent_code.raised import Described, describe
@@ -20,6 +21,8 @@ from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes.wire import Message
 
 _serving: ContextVar[int] = ContextVar("runyard_serving_call", default=0)
+#: Parts of the context that its own methods call.
+_OPEN: Final = ("_provider", "_state")
 _irreversible: ContextVar[bool] = ContextVar("runyard_serving_irreversible", default=False)
 
 
@@ -193,7 +196,7 @@ class ServedCode:
     def _resolved(self, path: str) -> Callable[..., Any]:
         found: Any = self._context
         for part in path.split("."):
-            if part.startswith("_") and part != "_provider":
+            if part.startswith("_") and part not in _OPEN:
                 raise AttributeError(f"the context has no {path!r}")
             found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found  # type: ignore[no-any-return]
@@ -218,9 +221,10 @@ class ServedCode:
         invocation = next(self._numbers)
         future = self._invocations[invocation] = self._loop.create_future()
         self._contexts[invocation] = copy_context()
-        self._send(
-            "invoke", _serving.get(), invocation, function, tuple(args), dict(kwargs), _irreversible.get()
-        )
+        step = steps._known()
+        of = None if step is None else (step.name, step.idempotency_key)
+        call = (function, tuple(args), dict(kwargs), _irreversible.get(), of)
+        self._send("invoke", _serving.get(), invocation, *call)
         try:
             return await future
         finally:

@@ -20,6 +20,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
+from runyard import steps
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, within
 from runyard_workers.agent_code.raised import describe, raised_again
@@ -183,7 +184,7 @@ class Calls:
     async def _run(
         self, number: int, message: Message, counted: AbstractContextManager[None] | None = None
     ) -> None:
-        _, _, invocation, function, args, kwargs, irreversible = message
+        _, _, invocation, function, args, kwargs, irreversible, step = message
         task = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
@@ -192,7 +193,7 @@ class Calls:
         )
         token = _inside.set(invocation)
         try:
-            with inside:
+            with inside, _in_step(step):
                 value = await self._awaited(self._functions[function], args, kwargs)
                 if task.cancelling() > before:
                     await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here
@@ -216,12 +217,13 @@ class Calls:
         return await value if inspect.isawaitable(value) else value
 
     def _run_here(self, number: int, message: Message) -> None:
-        _, _, invocation, function, args, kwargs, _ = message
+        _, _, invocation, function, args, kwargs, _, step = message
         token = _inside.set(invocation)
         try:
-            value = self._functions[function](*args, **kwargs)
-            if inspect.isawaitable(value):
-                value = CodeLoop.run_once(value)
+            with _in_step(step):
+                value = self._functions[function](*args, **kwargs)
+                if inspect.isawaitable(value):
+                    value = CodeLoop.run_once(value)
             self.send("returned", number, invocation, value)
         except Exception as error:  # noqa: BLE001 - the attempt gets it
             self._send_raised(number, invocation, error)
@@ -257,6 +259,11 @@ class Calls:
             self.send(
                 "raised", number, invocation, "error", key, (describe(error), note_of(error)), is_agents
             )
+
+
+def _in_step(step: Sequence[str] | None) -> AbstractContextManager[None]:
+    """Inside, the code of the step that the attempt has named runs."""
+    return steps._running(None if step is None else steps.StepInfo(*step))
 
 
 def is_async(fn: Callable[..., Any]) -> bool:

@@ -30,6 +30,7 @@ from runyard_common.tables.query import (
     SentEvent,
     Session,
     Slot,
+    StateValue,
     StoredFile,
     Task,
     TaskEvent,
@@ -181,8 +182,14 @@ def remove_tasks(tx: Tx, task_ids: Sequence[str]) -> set[str]:
     tx.conn.execute(delete(Message).where(Message.task_id.in_(ids), Message.session_id.is_(None)))
     for table, column in _OWNED:
         tx.conn.execute(delete(table).where(column.in_(ids)))
+    _forget_state(tx, "task", ids)
     tx.conn.execute(delete(Task).where(Task.id.in_(ids)))
     return hashes
+
+
+def _forget_state(tx: Tx, kind: str, ids: Sequence[str]) -> None:
+    """What agents kept in `ctx.state` for these tasks or sessions."""
+    tx.conn.execute(delete(StateValue).where(StateValue.scope.in_([f"{kind}:{id_}" for id_ in ids])))
 
 
 def remove_ended_of_agent(tx: Tx, org_id: str, agent_id: str, limit: int) -> int:
@@ -195,6 +202,7 @@ def remove_ended_of_agent(tx: Tx, org_id: str, agent_id: str, limit: int) -> int
     )
     ids = list(tx.conn.execute(ended.order_by(Task.id).limit(limit).with_for_update()).scalars())
     if ids:
+        _forget_state(tx, "task", ids)
         delivery_log.forget(tx, ids)
         callbacks.forget(tx, ids)
         for table in (
@@ -228,6 +236,7 @@ def remove_sessions(tx: Tx, ids: Sequence[str], before: float) -> int:
     free = list(tx.conn.execute(query.with_for_update(skip_locked=True, of=Session)).scalars())
     if free:
         tx.conn.execute(delete(Message).where(Message.session_id.in_(free)))
+        _forget_state(tx, "session", free)
     return _remove(tx, Session, free)
 
 

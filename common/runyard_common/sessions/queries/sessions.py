@@ -10,7 +10,8 @@ from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.admission import Strategy
-from runyard_common.sessions.rules import Session
+from runyard_common.sessions.queries import state
+from runyard_common.sessions.rules import Session, state_scope
 from runyard_common.tables import query as tables
 from runyard_common.tables.query import Message
 from runyard_common.values.ids import is_uuid, uuid7
@@ -98,19 +99,21 @@ def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: Strategy) -> bo
 
 
 def remove(tx: Tx, org_id: str, session_id: str) -> bool:
-    """Delete a session and its conversation; its tasks stay."""
+    """Delete a session with its conversation and what agents keep in it; its tasks stay."""
+    state.lock(tx, [state_scope(session_id, "")])
     done = tx.conn.execute(delete(_T).where(_T.id == session_id, _T.org_id == org_id))
     if done.rowcount:
         tx.conn.execute(delete(Message).where(Message.session_id == session_id))
+        state.remove_all(tx, [state_scope(session_id, "")])
     return bool(done.rowcount)
 
 
 def remove_of_agent(tx: Tx, org_id: str, agent_id: str, scope: str) -> int:
-    """Delete an agent's sessions whose scope begins with `scope`, with their conversations; how many."""
-    chosen = select(_T.id).where(
-        _T.org_id == org_id,
-        _T.agent_id == agent_id,
-        _T.scope.startswith(scope, autoescape=True),
-    )
+    """Delete an agent's sessions whose scope begins with `scope`, with all that is theirs; how many."""
+    theirs = (_T.org_id == org_id, _T.agent_id == agent_id, _T.scope.startswith(scope, autoescape=True))
+    chosen = list(tx.conn.execute(select(_T.id).where(*theirs).order_by(_T.id).with_for_update()).scalars())
+    scopes = [state_scope(id_, "") for id_ in chosen]
+    state.lock(tx, scopes)
+    state.remove_all(tx, scopes)
     tx.conn.execute(delete(Message).where(Message.session_id.in_(chosen)))
     return int(tx.conn.execute(delete(_T).where(_T.id.in_(chosen))).rowcount)

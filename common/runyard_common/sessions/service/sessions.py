@@ -10,8 +10,8 @@ from runyard_common.identity.service import caps
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.admission import Strategy
-from runyard_common.sessions.queries import messages, sessions
-from runyard_common.sessions.rules import Session
+from runyard_common.sessions.queries import messages, sessions, state
+from runyard_common.sessions.rules import Session, state_scope
 from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
 from runyard_common.values.ids import uuid7
 
@@ -25,7 +25,8 @@ def get(tx: Tx, org_id: str, session_id: str) -> Session:
 
 
 def fork(tx: Tx, org_id: str, session_id: str, up_to: int | None = None, key: str | None = None) -> Session:
-    """A new session that begins with this one's conversation, up to line `up_to` when given.
+    """A new session that begins with this one's conversation, up to line `up_to` when given, and with what agents
+    keep in it now.
 
     Error: `Conflict` session_exists when `key` is taken, too_many_sessions.
     """
@@ -40,11 +41,13 @@ def fork(tx: Tx, org_id: str, session_id: str, up_to: int | None = None, key: st
     )
     sessions.forked(tx, new_id, session_id)
     messages.copy_session(tx, session_id, new_id, up_to)
+    state.copy(tx, state_scope(session_id, ""), state_scope(new_id, ""))
     return get(tx, org_id, new_id)
 
 
 def clear(tx: Tx, org_id: str, session_id: str, by: str | None = None) -> int:
-    """Erase the conversation; the session stays, its numbering goes on. How many lines were erased.
+    """Erase the conversation; how many lines were erased. The session stays, its numbering goes on, and agents keep
+    their values.
 
     Here and below `by` is whom the audit log names; None notes nothing.
     """

@@ -35,6 +35,8 @@ from runyard.tools import tool
 from runyard.turns import ModelTurn, ToolCall, ToolResult
 
 if TYPE_CHECKING:
+    __version__: str
+
     from runyard.async_client import AsyncClient
     from runyard.client import Client
     from runyard.client_results import (
@@ -96,6 +98,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("runyard")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)

@@ -8,15 +8,15 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from pydantic import BaseModel
-
-from runyard import declaring, json_types
+from runyard import declaring, extras
 from runyard.adapters._named_clients import named_clients
 from runyard.agent_types import Decorator, OutputDecorator
 from runyard.declaring import Isolation, Place
-from runyard.json_types import Typed
+
+if TYPE_CHECKING:
+    from runyard.json_types import Typed
 
 T = TypeVar("T")
 #: A JSON Schema, or a type (pydantic model, dataclass, TypedDict, a list or union of some …) that has one.
@@ -208,7 +208,17 @@ def restore(definitions: Mapping[str, AgentDefinition]) -> None:
 
 
 def _types_of(fn: Callable[..., Any], input: Input, output: Input) -> dict[str, Any]:
-    """The fields of a definition about what its agent takes and gives."""
+    """The fields of a definition about what its agent takes and gives.
+
+    Where pydantic is not installed, no agent can run, and its types are looked at where one can.
+    """
+    if not extras.installed("pydantic"):
+        return {
+            f"{which}_schema": dict(given) if isinstance(given, Mapping) else None
+            for which, given in (("input", input), ("output", output))
+        }
+    from runyard import json_types  # not at the top: a caller's program imports no pydantic
+
     kind = _args_kind(fn) if input is None else input
     accepted = None if isinstance(input, Mapping) else json_types.typed(kind)
     given = json_types.of_result(fn) if output is None else None
@@ -232,6 +242,10 @@ def _refuse_schemaless(
     fn: Callable[..., Any], kind: Any, input: Input, output: Input, found: Mapping[str, Any]
 ) -> None:
     """Refuse a type that was named, or is made of fields, and of which nothing can be made from JSON."""
+    from pydantic import BaseModel
+
+    from runyard import json_types
+
     structured = isinstance(kind, type) and (
         is_dataclass(kind) or typing.is_typeddict(kind) or issubclass(kind, BaseModel)
     )
@@ -251,6 +265,8 @@ def _args_kind(fn: Callable[..., Any]) -> Any:
         return Any
     if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
         return Any
+    from runyard import json_types
+
     try:
         return json_types.annotation(json_types.function_of(fn), parameters[1].name, strict=True)
     except (NameError, TypeError, AttributeError, SyntaxError) as error:

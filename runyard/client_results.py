@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
-from runyard import json_types
-
 T = TypeVar("T")
 
 _ENDED = frozenset({"completed", "failed", "stopped"})
@@ -137,11 +135,15 @@ class Run:
         """The output of a completed run; `RunFailed` for a failed or stopped one, `NotFinished` before the end.
 
         With `returns`, a type, as a value of it: a `ValueError` (`json_types.DoesNotFit`) where it is none, a
-        `TypeError` for a type of which no value can be made from JSON.
+        `TypeError` for a type of which no value can be made from JSON. It needs the extra `typed`.
         """
-        if self.status == "completed":
-            return self.output if returns is ... else json_types.required(returns).restore(self.output)
-        raise RunFailed(self) if self.ended else NotFinished(self)
+        if self.status != "completed":
+            raise RunFailed(self) if self.ended else NotFinished(self)
+        if returns is ...:
+            return self.output
+        from runyard import json_types  # which imports pydantic
+
+        return json_types.required(returns).restore(self.output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from pathlib import PurePath
 from typing import Any, Final
 
 import orjson
-from pydantic_core import to_jsonable_python
+
+from runyard.extras import MissingExtra
 
 #: How deep a value may nest. orjson stops at 254, and a stored value is wrapped a few times on its way out.
 DEEPEST: Final = 200
@@ -309,9 +310,25 @@ def _by_pydantic(value: Any) -> Any:
     if isinstance(value, complex | Iterable):  # pydantic would use an iterator up
         raise no_form
     try:
-        return to_jsonable_python(value)
-    except ValueError:
+        return _pydantic_form(value)
+    except (MissingExtra, ValueError):
         raise no_form from None
+
+
+def _duration(value: datetime.timedelta) -> Any:
+    try:
+        return _pydantic_form(value)
+    except MissingExtra as missing:
+        raise NotJson(str(missing)) from None
+
+
+def _pydantic_form(value: Any) -> Any:
+    # Not at the top: a client needs it for few values, and pydantic takes longer to import than the rest.
+    try:
+        from pydantic_core import to_jsonable_python
+    except ModuleNotFoundError as missing:
+        raise MissingExtra(f"The JSON form of a {type(value).__name__}", "typed") from missing
+    return to_jsonable_python(value)
 
 
 def _base64(value: Any) -> str:
@@ -331,7 +348,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (decimal.Decimal, lambda value: str(value) if value.is_finite() else float(value)),
     ((bytes, bytearray, memoryview), _base64),
     ((datetime.datetime, datetime.date, datetime.time), lambda value: value.isoformat()),
-    (datetime.timedelta, to_jsonable_python),
+    (datetime.timedelta, _duration),
     (uuid.UUID, str),
     (_ADDRESSES, str),
     (PurePath, lambda value: clean(str(value))),

@@ -29,9 +29,15 @@ from weakref import WeakKeyDictionary
 
 import orjson
 import typing_extensions
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.json_schema import GenerateJsonSchema
+
+from runyard.extras import MissingExtra
+
+try:
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+    from pydantic.errors import PydanticInvalidForJsonSchema
+    from pydantic.json_schema import GenerateJsonSchema
+except ModuleNotFoundError as missing:
+    raise MissingExtra("A type for a JSON value", "typed") from missing
 
 T = TypeVar("T")
 JsonObject = dict[str, Any]

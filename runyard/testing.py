@@ -7,7 +7,7 @@
         assert result.output == {"category": "billing"}
 
 The run goes through the real engine on a database of its own, so a suspended or crashed run resumes as it would
-in production. The engine is part of the server, which must be installed; it is loaded when a test first runs.
+in production. The engine is part of the server (``pip install "runyard[server]"``), and loaded when a test first runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from runyard.authoring import AgentDefinition
+from runyard.extras import MissingExtra
 
 #: A decorated function, its definition, a registered name, a manifest, or the file that holds one.
 Agent = Callable[..., Any] | AgentDefinition | Mapping[str, Any] | str | Path
@@ -202,7 +203,10 @@ def _tidied(more: Given) -> dict[str, Any]:
 
 def _engine() -> Any:
     # By name: this package is what authors install, and brings no server code with it.
-    return importlib.import_module("runyard_workers.testkit")
+    try:
+        return importlib.import_module("runyard_workers.testkit")
+    except ModuleNotFoundError as missing:
+        raise MissingExtra("Running an agent in a test", "server") from missing
 
 
 #: What making the database and the engine may take before the run begins, and clearing up after it, in seconds.

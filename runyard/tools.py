@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, create_model
-
+from runyard import extras
 from runyard.awaited_calls import Effect
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: A parameter of this name is not the model's: it gets a key that stays the same when a call is repeated.
@@ -27,18 +29,26 @@ KEY_PARAMETER = "idempotency_key"
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """A registered tool. `arguments` checks and converts what the model gives; `seconds` is the longest call."""
+    """A registered tool. `fields` are the type and default of each argument; `seconds` is the longest call."""
 
     name: str
     description: str
     fn: Callable[..., Any]
     is_async: bool
-    arguments: type[BaseModel]
+    fields: Mapping[str, tuple[Any, Any]]
     has_key: bool
     effect: Effect
     review: bool
     seconds: float
     public: bool = False
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """What checks and converts the arguments that the model gives."""
+        from pydantic import ConfigDict, create_model
+
+        fields: dict[str, Any] = dict(self.fields)
+        return create_model(f"{self.name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -79,18 +89,21 @@ def tool(
 
     def register(fn: F) -> F:
         called = name or fn.__name__
-        _registry[called] = ToolDefinition(
+        definition = ToolDefinition(
             called,
             description or inspect.getdoc(fn) or called,
             fn,
             inspect.iscoroutinefunction(fn),
-            _arguments(called, fn),
+            _fields(called, fn),
             KEY_PARAMETER in inspect.signature(fn).parameters,
             effect,
             review,
             timeout,
             public,
         )
+        if extras.installed("pydantic"):
+            _ = definition.arguments  # a type of which none can be made is refused here
+        _registry[called] = definition
         return fn
 
     return register
@@ -101,13 +114,13 @@ def registered_tools() -> dict[str, ToolDefinition]:
     return dict(_registry)
 
 
-def _arguments(name: str, fn: Callable[..., Any]) -> type[BaseModel]:
+def _fields(name: str, fn: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     hints = typing.get_type_hints(fn, include_extras=True)
-    fields: dict[str, Any] = {}
+    fields: dict[str, tuple[Any, Any]] = {}
     for parameter in inspect.signature(fn).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise TypeError(f"The tool {name!r} needs parameters with names, not {parameter}.")
         if parameter.name != KEY_PARAMETER:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
-    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid"), **fields)
+    return fields

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runyard_launch.cli.remote import KeyFile, Url, ask, connected, is_remote
-from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
+from runyard_launch.cli.terminal import AsJson, done, examples, need_server, print_rows
 from runyard_launch.problems import CommandFailed, Outcome, refused
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def publish(
         with connected(url, key_file) as client:
             found: dict[str, Any] = {"python": []} | _publish_there(client, Path(source))
     else:
+        need_server()
         found = _publish_here(source)
     if not found["count"]:
         from runyard_common.start_checks import without_agents

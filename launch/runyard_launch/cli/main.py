@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+import runyard
 from runyard_launch.cli import agents, events, keys, login, members, runs
-from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done
+from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, need_server
 from runyard_launch.problems import CommandFailed
 
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
@@ -29,9 +30,7 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import version
-
-    typer.echo(f"runyard {version('runyard')}")
+    typer.echo(f"runyard {runyard.__version__}")
     raise typer.Exit
 
 
@@ -104,6 +103,7 @@ def up(
 
     Broker, local model, migrations, api, worker and scheduler; Ctrl-C ends them.
     """
+    need_server()
     from runyard_common.process import keep_files_private
     from runyard_launch.supervisor.up import up as bring_up
 
@@ -166,6 +166,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _become(module: str, arguments: list[str]) -> NoReturn:
     """Replace this process, so that signals and exit codes are the program's own."""
+    need_server()
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606 - no shell wanted
 

@@ -18,6 +18,7 @@ import typer
 from typer._completion_classes import completion_init
 from typer.core import TyperGroup
 
+from runyard import extras
 from runyard_launch.cli.profiles import LOCAL
 from runyard_launch.problems import CommandFailed, Outcome, StartProblem
 
@@ -194,6 +195,8 @@ def _as_failure(error: BaseException, as_json: bool) -> CommandFailed | StartPro
         return error
     if isinstance(error, typer.Abort):
         return CommandFailed("Aborted.", "aborted")
+    if isinstance(error, ModuleNotFoundError) and extras.of_another(error):
+        return _missing_server()
     if isinstance(error, OSError) and error.strerror:  # a file of the home, of the profiles, of an option
         where = f"{error.filename}: " if error.filename else ""
         return CommandFailed(f"{where}{error.strerror}.", "system_error")
@@ -207,6 +210,19 @@ def _as_failure(error: BaseException, as_json: bool) -> CommandFailed | StartPro
         f"This is a defect of Runyard ({type(error).__name__}: {error}). The same command without --json shows "
         "where it is.",
         "internal_error",
+    )
+
+
+def need_server() -> None:
+    """Refuse a command that starts a part of a server where only the client is installed."""
+    if not extras.installed("sqlalchemy"):
+        raise _missing_server()
+
+
+def _missing_server() -> CommandFailed:
+    advice = extras.advice("This command acts on this machine's installation, which", "server")
+    return CommandFailed(
+        f"{advice} For a server elsewhere, give --url or RUNYARD_URL.", "missing_extra", Outcome.REFUSED
     )
 
 

@@ -1,4 +1,4 @@
-"""What the package needs without its extras, and what it says where one is needed and not installed."""
+"""What the package needs without its extras, and the error where one is needed and not installed."""
 
 from __future__ import annotations
 

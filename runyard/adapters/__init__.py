@@ -16,16 +16,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runyard.adapters._celery import CeleryTaskAgent, celery_task
     from runyard.adapters._langgraph import LangGraphAgent, langgraph
+    from runyard.adapters._openai_agents import OpenAIAgents, openai_agents
     from runyard.adapters._pydantic_ai import PydanticAI, pydantic_ai
 
 #: Each name with the module that has it.
 _LAZY = {
     **dict.fromkeys(("CeleryTaskAgent", "celery_task"), "runyard.adapters._celery"),
     **dict.fromkeys(("LangGraphAgent", "langgraph"), "runyard.adapters._langgraph"),
+    **dict.fromkeys(("OpenAIAgents", "openai_agents"), "runyard.adapters._openai_agents"),
     **dict.fromkeys(("PydanticAI", "pydantic_ai"), "runyard.adapters._pydantic_ai"),
 }
 
-__all__ = ["CeleryTaskAgent", "LangGraphAgent", "PydanticAI", "celery_task", "langgraph", "pydantic_ai"]
+__all__ = [
+    "CeleryTaskAgent",
+    "LangGraphAgent",
+    "OpenAIAgents",
+    "PydanticAI",
+    "celery_task",
+    "langgraph",
+    "openai_agents",
+    "pydantic_ai",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -28,7 +28,7 @@ def client(ctx: Context | BlockingContext, vendor: str, given: Mapping[str, Any]
     # One try a turn: a failure that passes is tried again by the run, after the wait that the provider asks for.
     options = {"max_retries": 0, **where, **given}
     if isinstance(ctx, Context):
-        transport = JournaledTransport(ctx, vendor, _shared)
+        transport = JournaledTransport(ctx, vendor, shared_connections)
         options["http_client"] = httpx2.AsyncClient(transport=transport, timeout=_timeout())
     else:
         inner = BlockingJournaledTransport(ctx, vendor, _shared_blocking)
@@ -60,7 +60,7 @@ def _timeout() -> httpx2.Timeout:
     return httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
 
 
-def _shared() -> httpx2.AsyncClient:
+def shared_connections() -> httpx2.AsyncClient:
     """The connections of this event loop: making a client costs 45 ms, most of it for TLS."""
     loop = asyncio.get_running_loop()
     if loop not in _loops:

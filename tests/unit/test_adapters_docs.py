@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runyard import adapters, registered
-from tests.fakes.model_server import ModelServer, Reply, calls, reply, results_of
+from tests.fakes.model_server import ModelServer, Reply, calls, reply, results_of, system_of, tools_of
 
 PAGES = Path(__file__).parents[2] / "docs" / "adapters"
 
@@ -20,6 +20,14 @@ def respond(request: dict[str, Any]) -> Reply:
     """What the models of the pages answer."""
     if not request.get("tools"):
         return reply("Rain.")
+    if "transfer_to_refunds" in tools_of(request):
+        return calls(transfer_to_refunds={})
+    if "You pay back" in system_of(request):
+        return [
+            calls(lookup={"order": "A1"}),
+            calls(refund={"order": "A1", "amount": 5}),
+            reply('{"order": "A1", "refunded": 4}'),
+        ][len(results_of(request)) - 1]
     answers = [
         calls(lookup={"order": "A1"}),
         calls(refund={"order": "A1", "amount": 5}),
@@ -30,7 +38,7 @@ def respond(request: dict[str, Any]) -> Reply:
 
 @pytest.mark.timeout(120)
 @pytest.mark.processes
-@pytest.mark.parametrize("page", ["celery", "langgraph", "pydantic_ai", "clients"])
+@pytest.mark.parametrize("page", ["celery", "langgraph", "openai_agents", "pydantic_ai", "clients"])
 def test_the_snippets_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     snippets = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)
     names: dict[str, object] = {"__name__": f"{page}_doc"}
@@ -39,6 +47,7 @@ def test_the_snippets_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("runyard.authoring._registry", dict(registered()))
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setattr("agents.models._openai_shared._use_responses_by_default", False)
         for number, snippet in enumerate(snippets, 1):
             exec(compile(snippet, f"docs/adapters/{page}.md, snippet {number}", "exec"), names)
     assert len(snippets) >= 2
@@ -55,4 +64,4 @@ def test_importing_the_adapters_imports_no_library_of_theirs() -> None:
     names = subprocess.run(
         [sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
-    assert {"pydantic_ai", "openai", "anthropic", "httpx2", "runyard_workers"} & {*names} == set()
+    assert {"agents", "pydantic_ai", "openai", "anthropic", "httpx2", "runyard_workers"} & {*names} == set()

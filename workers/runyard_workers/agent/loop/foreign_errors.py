@@ -5,10 +5,12 @@ Clients have classes of their own; what they share is a status, headers and a bo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pydantic_ai.exceptions import (
+    ContentFilterError,
     ModelAPIError,
     ModelAuthenticationError,
     ModelConnectionError,
@@ -21,13 +23,15 @@ from pydantic_ai.exceptions import (
     ModelServerError,
     ModelTimeoutError,
     ModelUnavailableError,
+    UnexpectedModelBehavior,
 )
 
 from runyard.errors import AgentError
-from runyard_workers.agent.loop.provider_errors import translate
+from runyard_workers.agent.loop.provider_errors import translate, truncated
 from runyard_workers.agent_code.raised import Described
 
 _DEEPEST: Final = 6
+_CUT: Final = re.compile(r"finish_reason='length'|max_output_tokens")
 _CODES: Final[dict[str, type[Any]]] = {
     "insufficient_quota": ModelQuotaExceededError,
     "billing_error": ModelQuotaExceededError,
@@ -45,11 +49,13 @@ _STATUSES: Final[dict[int, type[Any]]] = {
     529: ModelUnavailableError,
 }
 #: Names of classes that HTTP clients and providers' libraries give these failures, or their bases.
-_TIMEOUTS: Final = frozenset({"APITimeoutError", "TimeoutException", "Timeout", "ServerTimeoutError"})
+_TIMEOUTS: Final = frozenset(
+    {"APITimeoutError", "TimeoutException", "Timeout", "ServerTimeoutError", "ModelTimeoutError"}
+)
 _CONNECTIONS: Final = frozenset({"APIConnectionError", "TransportError", "ClientConnectionError"})
 #: The same of errors that were described in another process, where only the class itself is known.
 _DESCRIBED_TIMEOUTS: Final = _TIMEOUTS | {
-    "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError", "ModelTimeoutError",
+    "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError",
 }  # fmt: skip
 _DESCRIBED_CONNECTIONS: Final = _CONNECTIONS | {
     "ConnectError", "ReadError", "WriteError", "RemoteProtocolError", "ClientConnectorError", "ConnectionError",
@@ -60,7 +66,9 @@ _DESCRIBED_CONNECTIONS: Final = _CONNECTIONS | {
 def translate_any(error: BaseException) -> AgentError | None:
     """The run's failure for a provider's; None for what is not a provider's failure."""
     for one in _chain(error):
-        known = one if isinstance(one, ModelAPIError) else _known(one)
+        known = one if isinstance(one, ModelAPIError) else _known(one) or _unusable(one)
+        if known is not None and isinstance(known, UnexpectedModelBehavior) and _CUT.search(str(known)):
+            return truncated(None)
         failure = translate(known or one)
         if failure is not None:
             return failure
@@ -90,6 +98,16 @@ def _known(error: BaseException) -> ModelAPIError | None:
     if names & connections or isinstance(error, ConnectionError):
         return ModelConnectionError(_model(error), str(error))
     return None
+
+
+def _unusable(error: BaseException) -> Exception | None:
+    """An answer that was none, as the OpenAI Agents SDK reports it of a model."""
+    if "ModelBehaviorError" not in {kind.__name__ for kind in type(error).__mro__}:
+        return None
+    text = str(error)
+    if "content_filter" in text:
+        return ContentFilterError(text)
+    return UnexpectedModelBehavior(f"Invalid response from the model: {text}")
 
 
 def _of(error: BaseException, name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -24,6 +24,8 @@ Input = Mapping[str, Any] | type | types.UnionType | None
 
 
 Retries = Mapping[str, Mapping[str, float]] | int | None
+#: Semver ranges of versions, one or several: ``"1.x"``, ``["^1.4", "2.0.0"]``.
+Ranges = str | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class AgentDefinition:
     cpu_seconds: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     place: Place | None = None
+    resumes: tuple[str, ...] = ()  # semver ranges of versions whose runs this code carries on
+    drops: tuple[str, ...] = ()  # of versions whose runs that are left fail
+
+    @property
+    def versioned(self) -> str:
+        """Its name and version: ``@scope/name@1.2.0``."""
+        return f"{self.name}@{self.version}"
 
     @property
     def runs_in(self) -> Isolation:
@@ -86,7 +95,7 @@ class AgentDefinition:
         return {key: value for key, value in document.items() if value is not None}
 
 
-_registry: dict[str, AgentDefinition] = {}
+_registry: dict[str, AgentDefinition] = {}  # by name and version
 
 
 @overload
@@ -104,6 +113,8 @@ def agent(
     cpu_seconds: float | None = ...,
     description: str | None = ...,
     functional: bool = ...,
+    resumes: Ranges = ...,
+    drops: Ranges = ...,
 ) -> OutputDecorator[T]: ...
 @overload
 def agent(
@@ -120,6 +131,8 @@ def agent(
     cpu_seconds: float | None = ...,
     description: str | None = ...,
     functional: bool = ...,
+    resumes: Ranges = ...,
+    drops: Ranges = ...,
 ) -> Decorator: ...
 def agent(
     name: str,
@@ -135,6 +148,8 @@ def agent(
     cpu_seconds: float | None = None,
     description: str | None = None,
     functional: bool = True,
+    resumes: Ranges = (),
+    drops: Ranges = (),
 ) -> Any:
     """Register a function ``(ctx, args)`` as the agent `name` (``@scope/name``; without a scope, ``@default``).
 
@@ -148,10 +163,15 @@ def agent(
     ``thread`` (as a plain ``def`` does; an ``async def`` with a loop of its own), or ``process``, a child process that
     may use `memory_mb` MiB of memory and `cpu_seconds` of processor time for each attempt.
 
+    A process may have several versions of an agent, each with a function of its own; a run is executed by the version
+    it was submitted for. `resumes` are semver ranges of versions whose runs this code carries on once no worker has
+    theirs; `drops` of versions whose runs then fail with ``version_dropped``. All others wait for a worker.
+
     Raises `TypeError` or `ValueError` for a function, a version or an option that no run could use, and for a
-    second agent of the same name; the same declaration may be imported again.
+    second agent of the same name and version; the same declaration may be imported again.
     """
     full = declaring.check_name(name)
+    ranges = declaring.ranges(full, resumes=resumes, drops=drops)
     declaring.check_options(
         full, version, timeout, max_concurrent, retries, {"input": input, "output": output}
     )
@@ -161,10 +181,8 @@ def agent(
         declaring.check_isolation(full, isolation, declaring.is_async(fn), memory_mb, cpu_seconds)
         declaring.check_place(full, fn, isolation, 1)
         place = Place.of(fn, 1)
-        known = _registry.get(full)
-        if known is not None and known.place is not None and not place.replaces(known.place):
-            raise ValueError(f"Two agents are named {full}: {known.place} and {place}. Rename one.")
-        _registry[full] = AgentDefinition(
+        _make_way(full, version, place)
+        _registry[f"{full}@{version}"] = AgentDefinition(
             name=full,
             version=version,
             fn=fn,
@@ -180,6 +198,7 @@ def agent(
             cpu_seconds=cpu_seconds,
             options={} if functional else {"functional": False},
             place=place,
+            **ranges,
             **_types_of(
                 fn,  # an adapted agent knows its own
                 getattr(fn, "input_schema", None) if input is None else input,
@@ -191,9 +210,39 @@ def agent(
     return register
 
 
+def _make_way(name: str, version: str, place: Place) -> None:
+    """Forget what a reload of its module declares again. `ValueError` where another declaration has this version."""
+    for key, known in list(_registry.items()):
+        if known.name != name or known.place is None:
+            continue
+        if known.version == version and not place.replaces(known.place):
+            raise ValueError(
+                f"Two agents are named {name}: {known.place} and {place}, both of version {version}. Rename one, or "
+                "give it another version."
+            )
+        if place.reloads(known.place):
+            del _registry[key]
+
+
 def registered() -> dict[str, AgentDefinition]:
-    """Every agent registered in this process, by full name."""
+    """Every agent registered in this process, by full name; of several versions of one the newest."""
+    return newest(_registry.values())
+
+
+def every_version() -> dict[str, AgentDefinition]:
+    """Every version of every agent registered in this process, by name and version: ``@scope/name@1.2.0``."""
     return dict(_registry)
+
+
+def newest(definitions: Iterable[AgentDefinition]) -> dict[str, AgentDefinition]:
+    """Of each agent, by name, the version that a run takes which names none: the highest that is no prerelease, or the
+    highest prerelease where there are no others."""
+    found: dict[str, AgentDefinition] = {}
+    for one in definitions:
+        known = found.get(one.name)
+        if known is None or declaring.precedence(one.version) > declaring.precedence(known.version):
+            found[one.name] = one
+    return found
 
 
 def definition_of(fn: Any) -> AgentDefinition | None:
@@ -202,7 +251,8 @@ def definition_of(fn: Any) -> AgentDefinition | None:
 
 
 def restore(definitions: Mapping[str, AgentDefinition]) -> None:
-    """Register exactly these again: an import that failed leaves none of its agents behind."""
+    """Register exactly these again, as `every_version` gave them: an import that failed leaves none of its agents
+    behind."""
     _registry.clear()
     _registry.update(definitions)
 

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final, Literal, get_args
@@ -68,8 +68,33 @@ class Place:
         if (self.file, self.qualname, self.line) == (other.file, other.qualname, other.line):
             return True
         reloaded = self.file == other.file and self.scope is not other.scope
+        return self.reloads(other) or (reloaded and self.qualname == other.qualname)
+
+    def reloads(self, other: Place) -> bool:
+        """Whether the module that declares this has declared the other one when it was imported before."""
         by_module = all(p.scope.co_name == "<module>" for p in (self, other))
-        return reloaded and (by_module or self.qualname == other.qualname)
+        return by_module and self.file == other.file and self.scope is not other.scope
+
+
+def precedence(version: str) -> tuple[Any, ...]:
+    """What versions are ordered by: prereleases below all others, and each kind as semver.org has it."""
+    numbers, _, prerelease = version.partition("+")[0].partition("-")
+    parts = [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in prerelease.split(".")]
+    return not prerelease, tuple(map(int, numbers.split("."))), parts if prerelease else []
+
+
+def ranges(name: str, **given: Any) -> dict[str, Any]:
+    """The ranges of versions that these options name, each option as a tuple. Raises `TypeError`; whether each is a
+    range is seen where they are matched, as the library for that is the server's."""
+    found: dict[str, tuple[str, ...]] = {}
+    for option, value in given.items():
+        several = (value,) if isinstance(value, str) else value
+        if not isinstance(several, Sequence) or not all(isinstance(o, str) and o.strip() for o in several):
+            raise TypeError(
+                f"@agent {name}: {option} takes a range of versions, or several: '1.x', ['^1.4', '2.0.0']."
+            )
+        found[option] = tuple(several)
+    return found
 
 
 def check_name(name: Any) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runyard import authoring
-from runyard.authoring import AgentDefinition, agent, registered
+from runyard.authoring import AgentDefinition, agent, every_version
 from runyard_common.agents.rules.manifests import parse
 from runyard_common.agents.service import agents
 from runyard_common.commit_hooks import Local
@@ -128,9 +128,10 @@ class Installation:
     ) -> str:
         """Publish a function as an agent; its name."""
         full = name or f"@test/{fn.__name__.strip('_')}_{uuid7()[-6:]}"
-        authoring._registry.pop(full, None)  # a test may publish another version of the same agent
+        versioned = f"{full}@{options.get('version', '1.0.0')}"
+        authoring._registry.pop(versioned, None)  # a test may publish the same version with other code
         agent(full, **options)(fn)
-        self.publish_definition(registered()[full], org)
+        self.publish_definition(every_version()[versioned], org)
         return full
 
     def publish_definition(self, definition: AgentDefinition, org: str | None = None) -> None:
@@ -142,8 +143,11 @@ class Installation:
         lease_seconds: float | None = None,
         quarantine: Quarantine | None = None,
         agents: Sequence[str] | None = None,
+        resumes: Sequence[str] = (),
+        has: Mapping[str, AgentDefinition] | None = None,
     ) -> Engine:
-        """Start another worker; `agents` are what it can run (name@version), None: all."""
+        """Start another worker; `agents` are what it can run (name@version), None: all. `has` is its code, by name and
+        version; None: all that is registered."""
 
         size = capacity or self.capacity
         threads = RunThreads(size)
@@ -157,7 +161,7 @@ class Installation:
             self.recorder,
             open_files(str(self.files or Path(tempfile.mkdtemp()))),
             self.sealer,
-            authoring._registry,
+            authoring._registry if has is None else has,
             threads,
             declared,
             self.bounds,
@@ -167,7 +171,7 @@ class Installation:
         lease = lease_seconds or self.lease_seconds
         engine = Engine(
             self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard, quarantine,
-            agents=agents,
+            agents=agents, resumes=resumes,
         )  # fmt: skip
         self.engines.append(engine)
         await engine.start()

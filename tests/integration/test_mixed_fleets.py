@@ -82,7 +82,7 @@ async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_
 ) -> None:
     async with Installation(database_url) as site:
         name = site.publish(greet)
-        definition = authoring._registry.pop(name)
+        definition = authoring._registry.pop(f"{name}@1.0.0")
         task_id = await site.submit(name, {}, blocked_by=BlockedBy.schedule("none"))
         old = (
             update(Task)
@@ -96,7 +96,7 @@ async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_
         assert await asyncio.to_thread(wait_until, required) == f"{name}@1.0.0"
         waiting = await site.until(task_id, Status.PENDING)
         assert (waiting.retries, waiting.error, waiting.releases) == (None, None, 0)
-        authoring._registry[name] = definition
+        authoring._registry[f"{name}@1.0.0"] = definition
         await site.engine(agents=[f"{name}@1.0.0"])
         assert (await site.ended(task_id)).status is Status.COMPLETED
 

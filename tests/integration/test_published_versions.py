@@ -41,14 +41,14 @@ def definition(**options: Any) -> AgentDefinition:
         return ""
 
     agent(name, **options)(code)
-    return authoring._registry.pop(name)
+    return authoring._registry.pop(f"{name}@{options.get('version', '1.0.0')}")
 
 
 def again(first: AgentDefinition, **options: Any) -> AgentDefinition:
     """The same agent, its code changed."""
     name = first.name
     agent(name, **options)(first.fn)
-    return authoring._registry.pop(name)
+    return authoring._registry.pop(f"{name}@{options.get('version', '1.0.0')}")
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from sqlalchemy import Connection
 from runyard_common.database.group_commit import Asked, GroupCommit
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
-from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import attempts
@@ -37,6 +36,7 @@ from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.isolation.watchdog import BLOCKED, Blocked, Watchdog, leave
 from runyard_workers.membership import Membership
 from runyard_workers.quarantine.ward import Quarantine
+from runyard_workers.runnable import Runnable
 from runyard_workers.slots import Slots
 
 logger = structlog.get_logger("runyard.engine")
@@ -49,8 +49,6 @@ LOOK_OFTEN = 0.5
 LOOK_AGAIN = 0.05
 #: What handing on the runs of a blocked process may take before it ends all the same, in seconds.
 _LAST_WRITE = 5.0
-
-
 _NO_DESCRIPTORS: Final = "The process has hardly a file descriptor left"
 
 
@@ -71,11 +69,12 @@ class Engine:
         block_seconds: float | None = None,
         agents: Sequence[str] | None = None,
         brings: Sequence[str] | None = None,
+        resumes: Sequence[str] = (),
     ) -> None:
         """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
         among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing.
-        `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings` are those of
-        its sources, declared ones too, each in the version that they have there; None: as `agents`."""
+        `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings` and
+        `resumes`: see `workers.enlist`."""
         self._store = store
         self._writer = writer
         self._slots = slots
@@ -84,8 +83,8 @@ class Engine:
         self._guard = guard or LoopGuard()
         self._quarantine = quarantine
         self._block_seconds = block_seconds
-        self._agents = None if agents is None else tuple(agents)
-        self._membership = Membership(store, capacity, lease_seconds, agents, brings)
+        self._runnable = Runnable(agents, resumes)
+        self._membership = Membership(store, capacity, lease_seconds, agents, brings, resumes)
         self._look_every = LOOK_EVERY
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
@@ -219,9 +218,10 @@ class Engine:
             self._look_around(conn)
 
     def _look_around(self, conn: Connection) -> None:
-        """Where another worker lacks an agent of this one's, a wake-up for such a run may reach that worker alone."""
-        mixed = bool(self._agents) and workers.fleet(conn, self._store.db.now(conn)).lacks(self._agents or ())
-        self._look_every = LOOK_OFTEN if mixed else LOOK_EVERY
+        """A wake-up for a run that another worker cannot carry out may reach that worker alone."""
+        if self._runnable.look(conn, self._store.db.now(conn)):
+            self.wake_threadsafe()
+        self._look_every = LOOK_OFTEN if self._runnable.is_lacked else LOOK_EVERY
 
     def _health(self) -> Health:
         lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
@@ -338,7 +338,8 @@ class Engine:
 
     def _ask(self, beat: Heartbeat, ask: Callable[..., Asked]) -> tuple[Asked, Heartbeat]:
         """Only one claim is under way at a time: what is free now is free when it has committed."""
-        command = Claim(self.worker_id, self._slots.free, self._agents, self._vacating)
+        mine = self._runnable
+        command = Claim(self.worker_id, self._slots.free, mine.own, self._vacating, mine.carried_on)
         return ask(claim, command), beat
 
     def _ending(self, task_id: str) -> None:

@@ -66,6 +66,7 @@ class Execution:
         self.problems = f"RUNYARD_AGENTS: {found}{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
         self.agents: tuple[str, ...] = ()  # what this process can run of Python agents: name@version
+        self.resumes: tuple[str, ...] = ()  # what it carries on once no worker has it: name@version
         self.brings: tuple[str, ...] = ()  # what `publish` made of every agent: name@version
         self.runtime = open_runtime(settings, pool_size=8, app=app, local=local)
         self.plain = Store(self.runtime.db)  # what is written through it wakes no worker
@@ -97,6 +98,9 @@ class Execution:
         self.brings = tuple(brought)
         self.agents = await _once_there(
             catalogue.versions_of, self.store, self.org_id, self.definitions.values()
+        )
+        self.resumes = await _once_there(
+            catalogue.carried_on, self.store, self.org_id, self.definitions.values(), self.agents
         )
 
     def preparation(self, executor: Executor) -> Preparation:

@@ -24,21 +24,24 @@ class Membership:
         lease_seconds: float,
         agents: Sequence[str] | None,
         brings: Sequence[str] | None,
+        resumes: Sequence[str] = (),
     ) -> None:
-        """`agents` and `brings`: see `workers.enlist`."""
+        """`agents`, `brings` and `resumes`: see `workers.enlist`."""
         self._store = store
         self._capacity = capacity
         self._lease_seconds = lease_seconds
         self._agents = agents
         self._brings = brings
+        self._resumes = resumes
 
     def enlist(self, worker_id: str) -> None:
         """Begin a life; the versions that this process brings are current from here on, unless newer ones live."""
         host, pid = socket.gethostname(), os.getpid()
         with self._store.begin() as tx:
             workers.enlist(
-                tx, worker_id, host, pid, self._capacity, self._lease_seconds, self._agents, self._brings
-            )
+                tx, worker_id, host, pid, self._capacity, self._lease_seconds, self._agents, self._brings,
+                self._resumes,
+            )  # fmt: skip
             fleet.settle(tx, (self._agents if self._brings is None else self._brings) or ())
 
     def drain(self, worker_id: str) -> None:

@@ -50,8 +50,9 @@ def publish(source: str, settings: Settings) -> dict[str, Any]:
         ) from None
     finally:
         db.close()
-    names = [*definitions, *(manifest.name for manifest in manifests)]
-    return {"count": count, "names": sorted(names), "python": sorted(definitions)}
+    python = sorted({definition.name for definition in definitions.values()})
+    names = [*python, *(manifest.name for manifest in manifests)]
+    return {"count": count, "names": sorted(names), "python": python}
 
 
 def main() -> None:

@@ -89,6 +89,7 @@ class Runtime:
             settings.loop_block_seconds or settings.lease_seconds,
             execution.agents,
             execution.brings,
+            execution.resumes,
         )
         self.engine.on_enlisted = self._listen
         self.engine.on_worn_out = _end_in_order

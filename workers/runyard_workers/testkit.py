@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runyard import json_form
-from runyard.authoring import AgentDefinition, registered
+from runyard.authoring import AgentDefinition, every_version, newest
 from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents
@@ -42,6 +42,7 @@ from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code.sources import manifest_of
+from runyard_workers.agent_code.versions import in_order
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
@@ -155,7 +156,7 @@ class _Bench:
         self._sealer = Sealer(new_key())
         self._rules = PublishRules.of(self._settings, self._sealer)
         self._org = uuid7()
-        self._definitions = registered()
+        self._definitions = every_version()
         self._heard = _Heard()
         self._asked: list[str] = []
         self._prompts: list[Prompt] = []
@@ -191,8 +192,11 @@ class _Bench:
 
     def _submit(self) -> str:
         main, *others = [self._manifest(one) for one in (self._request.agent, *self._request.agents)]
-        known = {definition.name for definition in self._definitions.values()}
-        further = [parse(self._definitions[name].manifest) for name in known - {main.name}]
+        further = [
+            parse(definition.manifest)
+            for definition in in_order(self._definitions.values())
+            if (definition.name, definition.version) != (main.name, main.version)
+        ]
         files = [self._attach(name, data) for name, data in self._request.files.items()]
         with self._store.begin() as tx:
             for manifest in (*further, *others):
@@ -232,7 +236,7 @@ class _Bench:
     def _manifest(self, given: Agent) -> Manifest:
         """The manifest of an agent in any of its forms; a Python agent's function becomes known here."""
         if isinstance(given, AgentDefinition):
-            self._definitions[given.name] = given
+            self._definitions[given.versioned] = given
             return parse(given.manifest)
         if isinstance(given, Mapping):
             return parse(dict(given))
@@ -246,9 +250,10 @@ class _Bench:
         path = Path(given)
         if path.suffix in (".yaml", ".yml", ".json"):
             return manifest_of(path)
+        known = self._definitions | newest(self._definitions.values())
         for name in (str(given), f"@default/{given}"):
-            if name in self._definitions:
-                return parse(self._definitions[name].manifest)
+            if name in known:
+                return parse(known[name].manifest)
         raise AssertionError(
             f"There is no agent {given!r}: import its module, or give the file of its manifest."
         )

@@ -69,6 +69,9 @@ class WorkerView(schemas.Shape):
     loop_lag_s: float
     threads_held: int
     agents: list[str] | None = Field(description="Python agents it runs (name@version); null: not known.")
+    resumes: list[str] | None = Field(
+        description="Those (name@version) whose runs it carries on once no worker has them; null: none."
+    )
     state: str
     started_at: str
     seen_at: str
@@ -99,6 +102,7 @@ _REPORTED = (
     "loop_lag_s",
     "threads_held",
     "agents",
+    "resumes",
     "lease_seconds",
 )
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from runyard.authoring import AgentDefinition, registered
+from sqlalchemy import Connection
+
+from runyard.authoring import AgentDefinition, every_version, newest
 from runyard.tools import ToolDefinition, registered_tools
 from runyard_common.agents.queries import agents as store_agents
-from runyard_common.agents.queries.agents import VersionRow
+from runyard_common.agents.queries.agents import VersionOutline, VersionRow
 from runyard_common.agents.queries.registered_tools import Tool
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents as service
@@ -26,6 +28,7 @@ from runyard_common.runs.rules.specs import versioned
 from runyard_common.schemas import checks
 from runyard_common.start_checks import without_agents
 from runyard_common.values.errors import ConfigurationError, Conflict, InvalidRequest, RunyardError
+from runyard_workers.agent_code import versions
 from runyard_workers.agent_code.sources import Broken, checked, enter_project, parts
 from runyard_workers.agent_code.stored_code import stored_code
 
@@ -36,8 +39,8 @@ _DOCUMENTS = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What the sources gave. `broken` names each that is there and cannot be used, and why, in one line; `empty` each
-    that holds no agent and no tool."""
+    """What the sources gave, the definitions by name and version. `broken` names each that is there and cannot be used,
+    and why, in one line; `empty` each that holds no agent and no tool."""
 
     definitions: dict[str, AgentDefinition]
     manifests: list[Manifest]
@@ -80,18 +83,19 @@ def load_each(sources: Iterable[str]) -> Loaded:
 
 def _gathered(found: list[tuple[Manifest, str]], broken: list[str]) -> tuple[Any, ...]:
     """What the sources read so far have given."""
-    return len(found), len(broken), registered(), registered_tools()
+    return len(found), len(broken), every_version(), registered_tools()
 
 
 def _usable(broken: list[str]) -> dict[str, AgentDefinition]:
     found: dict[str, AgentDefinition] = {}
-    for name, definition in registered().items():
+    for key, definition in every_version().items():
         try:
+            versions.check(definition)
             checked(parse(definition.manifest))
-            found[name] = definition
+            found[key] = definition
         except RunyardError as error:
             where = f" ({error.field})" if error.field else ""
-            broken.append(f"{definition.place or name}: {name}{where}: {error.message}")
+            broken.append(f"{definition.place or definition.name}: {definition.name}{where}: {error.message}")
     return found
 
 
@@ -100,10 +104,11 @@ def _unique(
 ) -> list[Manifest]:
     """The manifests, without those whose agent is declared elsewhere too."""
     places: dict[tuple[str, str], str] = {}
+    code = newest(definitions.values())
     unique: list[Manifest] = []
     for manifest, file in found:
         key = (manifest.name, manifest.version)
-        python = definitions.get(manifest.name)
+        python = code.get(manifest.name)
         other = str(python.place) if python is not None else places.get(key)
         if other is not None and other != file:
             broken.append(
@@ -124,8 +129,8 @@ def publish(
     refused: list[str] | None = None,
 ) -> int:
     """Publish these agents for every organisation, and the registered tools for those who may use them; how many
-    agents there are. Publishing again changes nothing. Each is current from here on, but for a Python agent of which
-    live workers bring another version: then the newest of those is.
+    agents there are. Publishing again changes nothing. Each is current from here on, of a Python agent its newest
+    version, but for one of which live workers bring another version: then the newest of those is.
 
     `Conflict` version_exists for a manifest whose version was published with other content; with `refused`, the
     reason goes there, and the others are published.
@@ -141,8 +146,8 @@ def bring(
     rules: PublishRules = PLAIN,
     refused: list[str] | None = None,
 ) -> list[str]:
-    """As `publish`, for a worker that starts: the versions (name@version) that it brings. They are there from here on;
-    which are current is decided as it enlists (see `runyard_common.agents.service.fleet`)."""
+    """As `publish`, for a worker that starts: the versions (name@version) that it brings, of each agent its newest. All
+    are there from here on; which are current is decided as it enlists (see `runyard_common.agents.service.fleet`)."""
     return _publish(store, org_id, definitions, manifests, rules, refused, choose=False)
 
 
@@ -155,7 +160,9 @@ def _publish(
     refused: list[str] | None,
     choose: bool,
 ) -> list[str]:
-    code = list(definitions)
+    code = versions.in_order(definitions)
+    current = {(one.name, one.version) for one in newest(code).values()}
+    others = {(one.name, one.version) for one in code} - current
     there = {} if choose else _there(store, org_id, code)
     documents = [parse(one.manifest) for one in code if (one.name, one.version) not in there]
     documents += manifests
@@ -163,17 +170,20 @@ def _publish(
         _check_schemas(manifest)
     # Where one may be left out, nothing hangs together: thousands would keep all other writers waiting for a minute.
     at_once = max(1, len(documents) if refused is None else _AT_ONCE)
-    published = list(there.values())
+    published = [version for key, version in there.items() if key in current]
     for start in range(0, max(1, len(documents)), at_once):
         made: list[str] = []
         left_out: list[str] = []
         with store.begin() as tx:
             for manifest in documents[start : start + at_once]:
+                is_other = (manifest.name, manifest.version) in others
+                chosen = choose and not is_other
                 try:
                     record = service.publish(
-                        tx, org_id, manifest, by="system", shared=True, rules=rules, choose=choose
+                        tx, org_id, manifest, by="system", shared=True, rules=rules, choose=chosen
                     )
-                    made.append(_versioned(record))
+                    if not is_other:
+                        made.append(_versioned(record))
                 except Conflict as conflict:
                     if refused is None:
                         raise
@@ -239,6 +249,38 @@ def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition
                 code.definition.annotated,
             )
         )
+
+
+def published(conn: Connection, agent_id: str, definition: AgentDefinition) -> list[VersionOutline]:
+    """The published versions that a Python agent can run as its own, in the order of their publication."""
+    mine = service_manifests.contract(parse(definition.manifest).to_json())
+    number, found = definition.version.partition("+")[0], []
+    for row in store_agents.versions(conn, agent_id):
+        if row.version.partition("+")[0] == number:
+            version = store_agents.version(conn, row.id)
+            if version is not None and _fits(mine, version.manifest, definition.annotated):
+                found.append(row)
+    return found
+
+
+def carried_on(
+    store: Store, org_id: str, definitions: Iterable[AgentDefinition], own: Iterable[str]
+) -> tuple[str, ...]:
+    """The published versions (name@version) besides its `own` whose runs a process resumes or drops once no worker
+    has them."""
+    by_name: dict[str, list[AgentDefinition]] = {}
+    for definition in definitions:
+        if definition.resumes or definition.drops:
+            by_name.setdefault(definition.name, []).append(definition)
+    found: set[str] = set()
+    if by_name:
+        with store.read() as conn:
+            for name, declared in by_name.items():
+                agent = store_agents.by_name(OrgScope(conn, org_id), name)
+                rows = [] if agent is None else store_agents.versions(conn, agent.id)
+                there = [row.version for row in rows if row.status != "draft"]
+                found |= {versioned(name, one) for one in versions.carried_on(declared, there)}
+    return tuple(sorted(found - set(own)))
 
 
 def _fits(mine: dict[str, Any], published: dict[str, Any], annotated: frozenset[str]) -> bool:

@@ -21,7 +21,7 @@ import yaml
 
 import runyard
 import runyard_workers
-from runyard.authoring import registered, restore
+from runyard.authoring import every_version, restore
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.schemas import checks
 from runyard_common.start_checks import missing_agents
@@ -173,7 +173,7 @@ def _import_module(name: str, source: str) -> list[tuple[Manifest, str]]:
 @contextmanager
 def _named(source: str, module: str = "") -> Iterator[None]:
     """An import that fails, or exits, names its source, and leaves no agent of it behind."""
-    before = registered()
+    before = every_version()
     try:
         yield
     except KeyboardInterrupt:

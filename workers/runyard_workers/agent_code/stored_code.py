@@ -46,8 +46,8 @@ def stored_code(scope: OrgScope, definitions: Iterable[AgentDefinition]) -> Iter
     while some := list(islice(waiting, AT_ONCE)):
         found = agents.by_names(scope, [definition.name for definition in some])
         outlines = agents.versions_of_each(scope.conn, [agent.id for agent in found.values()])
-        numbers = {found[one.name].id: _number(one.version) for one in some if one.name in found}
-        own = [outline.id for outline in outlines if _number(outline.version) == numbers[outline.agent_id]]
+        numbers = {(found[one.name].id, _number(one.version)) for one in some if one.name in found}
+        own = [one.id for one in outlines if (one.agent_id, _number(one.version)) in numbers]
         versions: dict[str, list[VersionRow]] = {}
         for start in range(0, len(own), AT_ONCE):  # one agent may have many of its number
             for version in agents.versions_by_id(scope.conn, own[start : start + AT_ONCE]):
@@ -56,7 +56,9 @@ def stored_code(scope: OrgScope, definitions: Iterable[AgentDefinition]) -> Iter
             agent = found.get(definition.name)
             if agent is not None:
                 document = parse(definition.manifest)
-                yield StoredCode(definition, document, agent, tuple(versions.get(agent.id, ())))
+                number = _number(definition.version)
+                of_number = (one for one in versions.get(agent.id, ()) if _number(one.version) == number)
+                yield StoredCode(definition, document, agent, tuple(of_number))
 
 
 def _number(version: str) -> str:

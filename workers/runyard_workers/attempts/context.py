@@ -242,6 +242,7 @@ class RunContext(SuspendingContext):
         kind = typed_results.named(returns, call)
         if child is not None and returns is ...:
             kind = json_types.of_result(child.fn) or child.output_type
+        options = typed_results.bound_to(child, options)
         output = await self._child(name, args, message, options, call)
         return await typed_results.restored(self._attempt, kind, output, call, "invalid_result")
 

@@ -11,16 +11,18 @@ from typing import Any, Protocol
 import structlog
 
 from runyard.errors import Cancelled, JournalMismatch
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.rules.lifecycle import Cause, Outcome
 from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure
-from runyard_common.runs.service import attempts, rescues, waits
+from runyard_common.runs.service import attempts, rebinds, rescues, waits
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.failures import classify
 from runyard_workers.isolation import descriptors
+from runyard_workers.isolation.threads import in_engine_thread
 
 logger = structlog.get_logger("runyard.executor")
 
@@ -43,6 +45,8 @@ class Runner(Protocol):
 async def execute(attempt: Attempt, runner: Runner) -> Outcome:
     """Run the attempt and record how it ended. Never raises."""
     ended = await _run(attempt, runner)
+    if ended.failure is not None and ended.failure.code == JournalMismatch.code:
+        ended = replace(ended, failure=await _with_versions(attempt, ended.failure))
     try:
         try:
             await _record(attempt, ended)
@@ -146,6 +150,30 @@ def _refuse_leftovers(attempt: Attempt) -> None:
             "while this task was under way.",
             journaled=left,
         )
+
+
+async def _with_versions(attempt: Attempt, failure: Failure) -> Failure:
+    """The failure of code that does not fit its run's journal, with both versions where another one began the run."""
+    task = attempt.task
+
+    def read() -> str | None:
+        with attempt.store.read() as conn:
+            return rebinds.began_with(OrgScope(conn, task.org_id), task.id)
+
+    try:
+        began_with = await in_engine_thread(read)
+    except Exception as error:  # noqa: BLE001 - the failure itself is stored
+        logger.warning(
+            "A run's first version is not known", action="fail", task=task.id, error=str(error)[:200]
+        )
+        return failure
+    if began_with is None:
+        return failure
+    message = (
+        f"{failure.message} The run began with version {began_with}, and version {task.version} resumes it."
+    )
+    details = {**(failure.details or {}), "began_with": began_with, "version": task.version}
+    return replace(failure, message=message, details=details)
 
 
 def out_of_time(attempt: Attempt) -> Failure:

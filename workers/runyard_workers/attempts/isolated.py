@@ -35,7 +35,7 @@ async def in_process(
 ) -> Any:
     """What the function returns, in its JSON form. Raises `AgentFailed` for what it raises and for the end of its
     process; `Cancelled` where it left because it had to. A run that is cancelled ends its process."""
-    owner = Owner(attempt.task.org_id, definition.name)
+    owner = Owner(attempt.task.org_id, definition.versioned)
     process = await pool.acquire(owner, definition)
     ended: Message | None = None
     try:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import Connection
 
 from runyard.authoring import AgentDefinition
 from runyard.context import File, SessionInfo
-from runyard.errors import AgentError
+from runyard.errors import AgentError, Cancelled
+from runyard_common.agents.queries.agents import VersionOutline
 from runyard_common.costly import CostlyWork
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import rows
@@ -23,16 +25,19 @@ from runyard_common.files import FileStore
 from runyard_common.runs.queries import events, journal, tasks
 from runyard_common.runs.rules.journal import JournalEntry
 from runyard_common.runs.rules.lifecycle import Outcome
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import Task, changed
 from runyard_common.runs.service.attempts import NO_SUCH_AGENT
 from runyard_common.runs.service.claims import Claimed
+from runyard_common.runs.service.rebinds import Rebind, rebind
 from runyard_common.sessions.queries import messages
 from runyard_common.sessions.rules import Message
+from runyard_common.values.errors import StaleFence
 from runyard_common.values.json_text import JsonText
-from runyard_workers.agent_code import run_output, values
+from runyard_workers.agent_code import catalogue, run_output, values, versions
 from runyard_workers.agent_code.catalogue import Manifests
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
+from runyard_workers.agent_code.versions import Definitions
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, Tokens
 from runyard_workers.attempts.children import Children
 from runyard_workers.attempts.context import RunContext
@@ -42,6 +47,8 @@ from runyard_workers.attempts.turns import OwnLoops
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes.pool import ProcessPool
+
+logger = structlog.get_logger("runyard.versions")
 
 _REPORTED = ("custom", "progress", "log")
 #: How much of a conversation is read for a run, in bytes: the newest lines. No model takes as much.
@@ -73,7 +80,7 @@ class Preparation:
         tokens: Tokens,
         files: FileStore,
         sealer: Sealer,
-        agents: dict[str, AgentDefinition],
+        agents: Definitions,
         executor: Executor,
         declared: Callable[[], Awaitable[Callable[[Attempt, RunContext], Awaitable[Result]]]],
         bounds: Bounds | None = None,
@@ -81,9 +88,10 @@ class Preparation:
         loops: OwnLoops | None = None,
         processes: ProcessPool | None = None,
     ) -> None:
-        """`executor` runs agents' blocking code. `declared` gives the runner of declared agents; it is asked at the
-        first one, as its library is heavy. `capture`: what agents print and log reaches their runs. `loops`: for agents
-        with a loop of their own. Without `processes` an agent that declares a process runs in a thread."""
+        """`agents` are by name and version. `executor` runs agents' blocking code. `declared` gives the runner of
+        declared agents; it is asked at the first one, as its library is heavy. `capture`: what agents print and log
+        reaches their runs. `loops`: for agents with a loop of their own. Without `processes` an agent that declares a
+        process runs in a thread."""
         self._store = store
         self._writer = writer
         self._tokens = tokens
@@ -111,7 +119,11 @@ class Preparation:
         if _is_left_out(claimed.task.stored_input):
             claimed = await self._with_input(claimed)
         task = claimed.task
-        definition = self._agents.get(task.agent_name)
+        code = versions.code_for(self._agents, task.agent_name, task.version)
+        definition = None if code is None else code.definition
+        if code is not None and code.other_version and not code.drops:
+            claimed = await self._rebound(claimed, code.definition)
+            task = claimed.task
         stored = None
         if definition is None:
             stored = await in_engine_thread(self._manifests.get, task.version_id)
@@ -144,12 +156,37 @@ class Preparation:
         context = RunContext(
             attempt, session, self._attached(task), self._children, past.reported, self._loops
         )
+        if code is not None and code.drops:
+            return attempt, _dropped(code.definition)
         return attempt, self._runner(attempt, definition, manifest, context)
 
     def isolates(self, claimed: Claimed) -> bool:
         """See `Prepare`."""
-        definition = self._agents.get(claimed.task.agent_name)
-        return self._processes is not None and definition is not None and definition.runs_in == "process"
+        code = versions.code_for(self._agents, claimed.task.agent_name, claimed.task.version)
+        return self._processes is not None and code is not None and code.definition.runs_in == "process"
+
+    async def _rebound(self, claimed: Claimed, definition: AgentDefinition) -> Claimed:
+        """The claim, its run bound to the version whose code carries it on."""
+        task = claimed.task
+        version = await in_engine_thread(self._published, task.agent_id, definition)
+        if version is None:
+            raise RuntimeError(f"{definition.versioned} is not published")
+        logger.info(
+            "A run goes on with the code of another version", action="rebind", task=task.id,
+            agent=task.agent_name, version=task.version, by=version.version,
+        )  # fmt: skip
+        command = Rebind(task.id, task.fence, task.agent_name, version.id, version.version)
+        try:
+            await self._writer.call(rebind, command)
+        except StaleFence as lost:
+            raise Cancelled("this attempt no longer owns its task") from lost
+        bound = {"version": version.version, "version_id": version.id}
+        return replace(claimed, task=changed(task, bound))
+
+    def _published(self, agent_id: str, definition: AgentDefinition) -> VersionOutline | None:
+        with self._store.read() as conn:
+            found = catalogue.published(conn, agent_id, definition)
+        return found[-1] if found else None
 
     def _runner(
         self,
@@ -235,6 +272,13 @@ class _PythonRunner:
 def _is_left_out(stored: Any) -> bool:
     """Whether a claim has left out an input, as it is large."""
     return isinstance(stored, JsonText) and stored.text == ""
+
+
+def _dropped(definition: AgentDefinition) -> Runner:
+    async def refuse(attempt: Attempt) -> Result:
+        raise versions.dropped(definition, attempt.task.version)
+
+    return refuse
 
 
 async def _deleted(attempt: Attempt) -> Result:

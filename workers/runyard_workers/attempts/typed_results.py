@@ -47,6 +47,13 @@ def agent_of(agent: Any) -> AgentDefinition | None:
     return found
 
 
+def bound_to(child: AgentDefinition | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a child: where its function is an older version's, that version is meant."""
+    if child is None or authoring.registered().get(child.name) in (child, None):
+        return options
+    return {"version": child.version} | options
+
+
 async def restored(attempt: Attempt, kind: Typed[Any] | None, value: Any, call: str, code: str) -> Any:
     """The value of the type whose JSON form this is. Raises `AgentError` with `code` where there is none."""
     if kind is None or kind.is_itself(value):

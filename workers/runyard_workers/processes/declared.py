@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from runyard.authoring import AgentDefinition, registered
+from runyard.authoring import AgentDefinition, every_version
 from runyard_workers.agent_code.exceptions import abnormal, summary
 
 
@@ -19,7 +19,7 @@ class NotFound(Exception):
 
 
 def definition(agent: str, module: str, file: str, sources: Sequence[str]) -> AgentDefinition:
-    """The agent of this name, declared in `module`, whose file is `file`. Raises `NotFound`."""
+    """The agent of this name and version, declared in `module`, whose file is `file`. Raises `NotFound`."""
     problems: list[str] = []
     loads: list[Callable[[], None]] = [partial(_import, module, file), partial(_load, sources)]
     for load in loads:
@@ -28,7 +28,7 @@ def definition(agent: str, module: str, file: str, sources: Sequence[str]) -> Ag
         except BaseException as error:  # noqa: BLE001 - an import may also exit
             ordinary = error if isinstance(error, Exception) else abnormal(error)
             problems.append(summary(ordinary))
-        found = registered().get(agent)
+        found = every_version().get(agent)
         if found is not None:
             return found
     why = problems[0] if problems else "importing its module does not declare it"

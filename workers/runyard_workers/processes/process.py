@@ -43,7 +43,7 @@ _PROGRAM: Final = (
 class Code:
     """Where a child process finds an agent: the module that declares it, else everything the worker has loaded."""
 
-    agent: str
+    agent: str  # name@version
     module: str
     file: str
     sources: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Code:
     def of(cls, definition: AgentDefinition, sources: tuple[str, ...] = ()) -> Code:
         """Where `definition` was declared."""
         place = definition.place
-        return cls(definition.name, place.module if place else "", place.file if place else "", sources)
+        return cls(definition.versioned, place.module if place else "", place.file if place else "", sources)
 
 
 @dataclass(frozen=True)

@@ -54,24 +54,33 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Having:
-    """A worker, and the Python agents (name@version) that it can run; None: all."""
+    """A worker, and the Python agents (name@version) that it can run; None: all. `carried_on` are those that it runs
+    besides, while no worker has the code of their version."""
 
     worker_id: str
     agents: Sequence[str] | None = None
+    carried_on: Sequence[str] = ()
+
+    @property
+    def _has_rows(self) -> bool:
+        return self.agents is not None and len(self.agents) > workers.MANY_AGENTS
 
     @property
     def count(self) -> int | None:
-        """How many of them a statement names; `_ROWS` where it looks at the worker's rows instead."""
+        """How many of them a statement names. Where it looks at the worker's rows for its own: `_ROWS`, and one less
+        for each that it names besides."""
         if self.agents is None:
             return None
-        return _ROWS if len(self.agents) > workers.MANY_AGENTS else len(self.agents)
+        if self._has_rows:
+            return _ROWS - len(self.carried_on)
+        return len(self.agents) + len(self.carried_on)
 
     @property
     def parameters(self) -> dict[str, str]:
         """Of `_next`: one for each agent, as a worker has the same ones each time."""
-        if self.count == _ROWS:
-            return {"worker": self.worker_id}
-        return {f"having_{place}": agent for place, agent in enumerate(self.agents or ())}
+        own = {"worker": self.worker_id} if self._has_rows else {}
+        named = [*(() if self._has_rows else self.agents or ()), *self.carried_on]
+        return own | {f"having_{place}": agent for place, agent in enumerate(named)}
 
 
 _ROWS: Final = -1
@@ -165,13 +174,17 @@ def _next(c: Any, columns: Sequence[Any], lane: Any, agents: int | None) -> Sele
 def _runnable(c: Any, agents: int) -> ColumnElement[bool]:
     """Tasks for any worker, and those that require an agent which the worker has."""
     for_any: ColumnElement[bool] = c.required_agent.is_(None)
-    if agents == _ROWS:
+    has_rows = agents <= _ROWS
+    named: list[Any] = [
+        bindparam(f"having_{place}") for place in range(_ROWS - agents if has_rows else agents)
+    ]
+    ways = [for_any, *([c.required_agent.in_(named)] if named else ())]
+    if has_rows:
         # A value, and not EXISTS: PostgreSQL would read all of the worker's agents for that.
         its: Select[Any] = select(literal_column("1")).where(_A.worker_id == bindparam("worker"))
         found = its.where(_A.agent == c.required_agent).correlate(c.required_agent.table).scalar_subquery()
-        return or_(for_any, found == literal_column("1"))
-    named: list[Any] = [bindparam(f"having_{place}") for place in range(agents)]
-    return or_(for_any, c.required_agent.in_(named)) if named else for_any
+        ways.append(found == literal_column("1"))
+    return or_(*ways) if len(ways) > 1 else for_any
 
 
 def any_left(conn: Connection, but: Sequence[str], having: Having) -> bool:

@@ -38,6 +38,7 @@ class Worker:
     threads_held: int
     started_at: float
     seen_at: float
+    resumes: list[str] | None = None  # versions that it carries on once no worker has them
 
     def is_alive(self, now: float) -> bool:
         """Whether its lease lasts."""
@@ -53,10 +54,12 @@ def enlist(
     lease_seconds: float,
     agents: Sequence[str] | None = None,
     brings: Sequence[str] | None = None,
+    resumes: Sequence[str] = (),
 ) -> None:
     """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
     (name@version) it can run; None: it is not known, and it may have any. `brings` are the agents of its own sources,
-    declared ones too, each in the version that they have there; None: as `agents`."""
+    declared ones too, each in the version that they have there; None: as `agents`. `resumes` are Python agents whose
+    runs it carries on with the code of another version, or refuses, once no worker has theirs."""
     tx.conn.execute(
         insert(_T),
         {
@@ -71,6 +74,7 @@ def enlist(
             "running": 0,
             "agents": None if agents is None else sorted(agents),
             "brings": None if brings is None or brings == agents else sorted(brings),
+            "resumes": sorted(resumes) or None,
             "started_at": tx.now,
             "seen_at": tx.now,
         },
@@ -167,21 +171,27 @@ _Life = tuple[str, float]
 
 
 class _Lives:
-    """The agents of the workers that the last look has seen. A life has the same ones until it ends, and they may be
-    thousands."""
+    """The agents of the workers that the last look has seen, with those that they take over. A life has the same ones
+    until it ends, and they may be thousands."""
 
-    agents: ClassVar[Mapping[_Life, frozenset[str] | None]] = {}
+    agents: ClassVar[Mapping[_Life, tuple[frozenset[str] | None, frozenset[str]]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Which Python agents (name@version) the live workers have, each worker's apart; None: it may have any."""
+    """Which Python agents (name@version) the live workers have, each worker's apart; None: it may have any.
+    `resumes` are those that one of them carries on once none has them."""
 
     of_each: tuple[frozenset[str] | None, ...]
+    resumes: frozenset[str] = frozenset()
 
     def has(self, agent: str) -> bool:
-        """Whether a live worker can run it."""
-        return any(agents is None or agent in agents for agents in self.of_each)
+        """Whether a live worker can run it, be it with the code of another version."""
+        return agent in self.resumes or any(its is None or agent in its for its in self.of_each)
+
+    def has_code(self, agent: str) -> bool:
+        """Whether a live worker is known to have the code of this very version."""
+        return any(its is not None and agent in its for its in self.of_each)
 
     def versions(self, name: str) -> list[str]:
         """The versions of an agent that live workers are known to have."""
@@ -200,14 +210,18 @@ def fleet(conn: Connection, now: float) -> Fleet:
     lives = [(row.id, row.started_at) for row in conn.execute(query)]
     known = _Lives.agents
     if unknown := [id_ for id_, started_at in lives if (id_, started_at) not in known]:
-        query = select(_T.id, _T.started_at, _T.agents).where(_T.id.in_(unknown))
+        query = select(_T.id, _T.started_at, _T.agents, _T.resumes).where(_T.id.in_(unknown))
         found = {
-            (r.id, r.started_at): None if r.agents is None else frozenset(r.agents)
+            (r.id, r.started_at): (
+                None if r.agents is None else frozenset(r.agents),
+                frozenset(r.resumes or ()),
+            )
             for r in conn.execute(query)
         }
         known = found | {life: known[life] for life in lives if life in known}
         _Lives.agents = known
-    return Fleet(tuple(known[life] for life in lives if life in known))
+    seen = [known[life] for life in lives if life in known]
+    return Fleet(tuple(own for own, _ in seen), frozenset().union(*(more for _, more in seen)))
 
 
 def brought(conn: Connection, worker_ids: Sequence[str] | None = None) -> set[str]:

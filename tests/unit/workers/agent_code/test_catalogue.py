@@ -57,7 +57,7 @@ def test_what_breaks_is_named_in_one_line_and_the_others_work(
     _file(tmp_path, "a_good.py", GOOD.format(name="good"))
     _file(tmp_path, "z_good.yaml", "name: '@cat/declared'\n")
     loaded = load_each([str(tmp_path)])
-    assert list(loaded.definitions) == ["@cat/good"]
+    assert list(loaded.definitions) == ["@cat/good@1.0.0"]
     assert [manifest.name for manifest in loaded.manifests] == ["@cat/declared"]
     (broken,) = loaded.broken
     assert why in broken
@@ -171,20 +171,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_package_is_imported_by_its_own_name_however_it_is_given(project: Path, source: str) -> None:
     loaded = load_each([source.format(project)])
     assert loaded.broken == []
-    assert list(loaded.definitions) == ["@cat/quotes"]
-    assert loaded.definitions["@cat/quotes"].fn.__module__ == "catproj_agents.quotes"
+    assert list(loaded.definitions) == ["@cat/quotes@1.0.0"]
+    assert loaded.definitions["@cat/quotes@1.0.0"].fn.__module__ == "catproj_agents.quotes"
 
 
 def test_one_source_given_in_every_form_exists_once(project: Path) -> None:
     forms = ["catproj_agents.quotes", "catproj_agents/quotes.py", "catproj_agents"]
     loaded = load_each(forms)
-    assert (list(loaded.definitions), loaded.broken) == (["@cat/quotes"], [])
+    assert (list(loaded.definitions), loaded.broken) == (["@cat/quotes@1.0.0"], [])
 
 
 def test_files_of_a_folder_are_named_from_the_project(project: Path) -> None:
     loaded = load_each(["catproj_bots"])
-    assert (list(loaded.definitions), loaded.broken) == (["@cat/returns"], [])
-    assert loaded.definitions["@cat/returns"].fn.__module__ == "catproj_bots.returns"
+    assert (list(loaded.definitions), loaded.broken) == (["@cat/returns@1.0.0"], [])
+    assert loaded.definitions["@cat/returns@1.0.0"].fn.__module__ == "catproj_bots.returns"
 
 
 def test_a_loose_file_finds_its_neighbours_and_hides_nothing_that_is_installed(
@@ -196,7 +196,10 @@ def test_a_loose_file_finds_its_neighbours_and_hides_nothing_that_is_installed(
     _file(elsewhere, "wave.py", GOOD.format(name="wave"))  # a module of the standard library
     _file(elsewhere, "not-a-name.py", GOOD.format(name="odd"))
     loaded = load_each([str(elsewhere)])
-    assert (sorted(loaded.definitions), loaded.broken) == (["@cat/loose", "@cat/odd", "@cat/wave"], [])
+    assert (sorted(loaded.definitions), loaded.broken) == (
+        ["@cat/loose@1.0.0", "@cat/odd@1.0.0", "@cat/wave@1.0.0"],
+        [],
+    )
     import wave
 
     assert not str(wave.__file__).startswith(str(elsewhere))
@@ -207,7 +210,7 @@ def test_a_folder_called_as_a_module_of_python_is_loaded_by_its_files(project: P
     _file(project, "queue/bot.py", GOOD.format(name="queued"))
     for source in ("queue", "./queue", "queue/bot.py"):
         loaded = load_each([source])
-        assert (list(loaded.definitions), loaded.broken) == (["@cat/queued"], [])
+        assert (list(loaded.definitions), loaded.broken) == (["@cat/queued@1.0.0"], [])
     import queue
 
     assert not str(queue.__file__).startswith(str(project))

@@ -130,6 +130,7 @@ class OpenAIAgents:
             raise meant from (error if isinstance(meant, AgentError) else meant.__cause__)
         finally:
             JOURNAL.reset(token)
+            await journal.servers.release()
         if own is not None:
             await own.save()
         return result

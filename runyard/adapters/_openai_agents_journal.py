@@ -24,6 +24,7 @@ from agents.tool_context import ToolContext
 from runyard.adapters._openai_agents_checks import check_offered, refuse_tool
 from runyard.adapters._openai_agents_model import ASKING, JournaledModel, JournaledProvider, arguments_of
 from runyard.adapters._openai_agents_results import packed, unpacked
+from runyard.adapters._openai_agents_servers import Servers
 from runyard.context import Context, Effect
 from runyard.errors import AgentError, JournalMismatch, ProviderError, Rejected
 from runyard.turns import ToolCall, ToolResult
@@ -51,9 +52,11 @@ class JournaledAgent(Agent[Any]):
 
     async def get_all_tools(self, run_context: Any) -> list[Any]:
         """The tools on offer, of MCP servers, too, journaled. Called before each turn, by the task that asks."""
+        journal = JOURNAL.get()
+        if journal is not None and self.mcp_servers:
+            await journal.servers.connect(self.mcp_servers)
         tools = await super().get_all_tools(run_context)
         ASKING.set(self.name)
-        journal = JOURNAL.get()
         return tools if journal is None else [journal.tool(tool) for tool in tools]
 
 
@@ -79,6 +82,7 @@ class Journal:
         self.ctx = ctx
         self.stream = stream
         self.loop = asyncio.get_running_loop()
+        self.servers = Servers()
         self._first = agent.name
         self._effects = effects
         self._doubtful = effects.keys() - set(known)

@@ -28,6 +28,7 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel, TypeAdapter
 
+from runyard.adapters._openai_agents_streams import watched
 from runyard.context import Context
 from runyard.errors import AgentError, ProviderError
 from runyard.turns import ModelTurn, ToolCall
@@ -161,6 +162,7 @@ class JournaledModel(Model):
             "".join(ItemHelpers.extract_text(item) or "" for item in messages),
             "\n".join(_thoughts(response)),
             _calls(response),
+            request.finish_reason,
         )
 
 
@@ -180,6 +182,7 @@ class _Request:
         self._model = model
         self._given = dict(zip(names, args, strict=False)) | given
         self.model: str | None = None  # the name that the answer has
+        self.finish_reason: str | None = None
 
     @property
     def tools(self) -> Sequence[Any]:
@@ -239,11 +242,13 @@ class _Request:
         if settings is not None and settings.include_usage is None:
             # A stream of chat completions reports what it used only when it is asked to.
             given = given | {"model_settings": replace(settings, include_usage=True)}
-        async for event in self._model.stream_response(**given):
+        model, ending = watched(self._model)
+        async for event in model.stream_response(**given):
             await follow(event)
             if event.type == "response.output_item.done":
                 done.append(event.item)
             elif isinstance(event, ResponseCompletedEvent):
+                self.finish_reason = ending.reason
                 return self._response(event.response, done)
             elif isinstance(event, ResponseIncompleteEvent):
                 reason = getattr(event.response.incomplete_details, "reason", None)

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fakes import anthropic_wire, google_wire, openai_wire
+from tests.fakes import anthropic_wire, google_wire, openai_wire, responses_wire
 from tests.fakes.replies import Reply, calls, fail, odd, raw, reply
 
 __all__ = [
@@ -107,6 +107,7 @@ class ModelServer:
         return Starlette(
             routes=[
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/responses", self._responses, methods=["POST"]),
                 Route("/v1/messages", self._messages, methods=["POST"]),
                 Route("/v1beta/models/{model}:{verb}", self._generate, methods=["POST"]),
             ]
@@ -125,6 +126,9 @@ class ModelServer:
 
     async def _chat(self, request: Request) -> Response:
         return await self._answer(openai_wire, request, await request.json())
+
+    async def _responses(self, request: Request) -> Response:
+        return await self._answer(responses_wire, request, await request.json())
 
     async def _messages(self, request: Request) -> Response:
         return await self._answer(anthropic_wire, request, await request.json())

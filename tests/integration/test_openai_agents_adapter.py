@@ -22,6 +22,7 @@ from agents import (
     set_default_openai_api,
     set_trace_processors,
 )
+from agents.mcp import MCPServerStreamableHttp
 from agents.models import _openai_shared
 from agents.tracing import TracingProcessor, get_trace_provider
 from openai import AsyncOpenAI
@@ -31,6 +32,7 @@ from runyard import Context, agent, authoring
 from runyard.adapters import openai_agents
 from runyard.testing import approve, edit, reject, run
 from runyard_common.sessions.queries import sessions
+from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import ModelServer, Reply, calls, fail, reply, results_of, system_of
 from tests.installation import Installation
 
@@ -106,9 +108,11 @@ def test_a_support_desk_hands_over_runs_tools_an_approval_and_structured_output(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("api", ["chat_completions", "responses"])
 def test_killed_at_every_journal_write_no_tool_runs_and_no_model_is_asked_twice(
-    support: ModuleType, model: ModelServer
+    support: ModuleType, model: ModelServer, api: Any
 ) -> None:
+    set_default_openai_api(api)
     desk = agent("support")(openai_agents(support.triage))
     attempts = 2  # one until the review, one from there
     for write in range(1, 100):
@@ -302,3 +306,54 @@ def test_runs_outside_of_runyard_stay_the_librarys_own(model: ModelServer) -> No
 
     assert asyncio.run(own()) == "done"
     assert len(model.requests) == 2
+
+
+@pytest.mark.processes
+def test_tools_of_an_mcp_server_are_called_once_and_it_is_connected_while_runs_use_it(
+    model: ModelServer, tmp_path: Path
+) -> None:
+    with mcp_process(tmp_path) as process:
+        approval: Any = {
+            "never": {"tool_names": ["find_customer"]},
+            "always": {"tool_names": ["send_letter"]},
+        }
+        crm = MCPServerStreamableHttp({"url": process.url}, name="crm", require_approval=approval)
+        clerk = agent("clerk")(openai_agents(chat(mcp_servers=[crm])))
+        model.respond = lambda request: [
+            calls(find_customer={"name": "Ada"}),
+            calls(send_letter={"to": "Bob"}),
+            reply(results_of(request)[-1] if results_of(request) else ""),
+        ][len(results_of(request))]
+        for crash in ([], [5]):
+            process.log.unlink(missing_ok=True)
+            outcome = run(clerk, message="Write.", answers=[edit({"to": "Ada"})], crash_after=crash)
+            assert outcome.status == "completed", outcome.error
+            assert "sent to Ada" in outcome.output
+            assert process.calls == ["find Ada", "letter Ada"]
+            assert crm.session is None
+    outcome = run(clerk, message="Write.", answers=[approve()])
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["cause"]) == ("mcp_unreachable", "provider")
+
+
+@pytest.mark.parametrize("crash", [[], [3], [4], [5], [6]])
+def test_an_agent_that_streams_as_a_tool_is_asked_once(model: ModelServer, crash: list[int]) -> None:
+    heard: list[str] = []
+
+    async def on_stream(event: Any) -> None:
+        heard.append(event["event"].type)
+
+    stock = chat(name="stock", instructions="You know what is in stock.")
+    outer = chat(name="outer", tools=[stock.as_tool("ask_stock", "Ask.", on_stream=on_stream)])
+
+    def respond(request: dict[str, Any]) -> Reply:
+        if "in stock" in system_of(request):
+            return reply("Three lamps.")
+        return reply("done") if results_of(request) else calls(ask_stock={"input": "Lamps?"})
+
+    model.respond = respond
+    outcome = run(agent("outer")(openai_agents(outer)), message="Go.", crash_after=crash)
+    assert outcome.output == "done", outcome.error
+    assert results_of(model.requests[-1]) == ["Three lamps."]
+    assert len(model.requests) == outcome.usage["turns"] == 3
+    assert "raw_response_event" in heard

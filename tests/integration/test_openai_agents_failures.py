@@ -94,6 +94,45 @@ def test_a_failure_has_its_own_code_and_cause(
         assert outcome.error["message"].startswith("ValueError: invalid literal")
 
 
+@pytest.mark.parametrize("api", ["chat_completions", "responses"])
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (reply("all of it", cut_after=2, cut_quietly=True), "model_stream_cut"),
+        (reply("all of it", cut_after=2), "model_connection_failed"),
+        (reply("all of it", breaks=True), "model_server_error"),
+    ],
+)
+def test_a_stream_that_does_not_come_to_its_end_is_asked_for_again(
+    model: ModelServer, api: Any, answer: Reply, code: str
+) -> None:
+    asked = chat()
+    set_default_openai_api(api)
+    model.answer(answer, reply("all of it"))
+    outcome = run(agent("chat")(openai_agents(asked)), message="Go.")
+    assert (outcome.output, outcome.attempts) == ("all of it", 2), outcome.error
+    assert [data["error"]["code"] for data in outcome.of_type("retry")] == [code]
+
+
+def test_an_answer_that_its_limit_of_tokens_cut_off_is_a_failure_of_its_own(model: ModelServer) -> None:
+    asked = chat()
+    for api in ("chat_completions", "responses"):
+        set_default_openai_api(api)
+        model.answer(Reply(text="" if api == "chat_completions" else "half", finish_reason="length"))
+        outcome = run(agent("chat")(openai_agents(asked)), message="Go.")
+        assert outcome.error is not None
+        assert (outcome.error["code"], outcome.error["cause"]) == ("model_output_truncated", "provider")
+
+
+def test_a_turn_that_is_out_of_time_is_the_providers_failure(model: ModelServer) -> None:
+    model.answer(reply("late", delay=30), reply("done"))
+    outcome = run(
+        agent("chat")(openai_agents(chat(model_settings=ModelSettings(timeout=0.2)))), message="Go."
+    )
+    assert outcome.output == "done", outcome.error
+    assert [data["error"]["code"] for data in outcome.of_type("retry")] == ["model_timeout"]
+
+
 def test_what_the_models_settings_try_again_is_one_turn(model: ModelServer) -> None:
     settings = ModelSettings(
         retry=ModelRetrySettings(

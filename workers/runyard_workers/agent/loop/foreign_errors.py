@@ -53,7 +53,11 @@ _TIMEOUTS: Final = frozenset(
     {"APITimeoutError", "TimeoutException", "Timeout", "ServerTimeoutError", "ModelTimeoutError"}
 )
 _CONNECTIONS: Final = frozenset({"APIConnectionError", "TransportError", "ClientConnectionError"})
-#: The same of errors that were described in another process, where only the class itself is known.
+#: Names of classes that providers' libraries give an error event of a stream, whose status was 200; and the status that
+#: its code or type has elsewhere.
+_STREAMED: Final = frozenset({"APIError", "APIStatusError"})
+_IN_STREAMS: Final = {"rate_limit_exceeded": 429, "rate_limit_error": 429, "overloaded_error": 529}
+#: Timeouts and connections of errors that were described in another process, where only the class itself is known.
 _DESCRIBED_TIMEOUTS: Final = _TIMEOUTS | {
     "ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout", "TimeoutError",
 }  # fmt: skip
@@ -97,6 +101,9 @@ def _known(error: BaseException) -> ModelAPIError | None:
         return ModelTimeoutError(_model(error), f"The model did not answer in time: {error}")
     if names & connections or isinstance(error, ConnectionError):
         return ModelConnectionError(_model(error), str(error))
+    if names & _STREAMED:
+        codes = _codes(_of(error, "body"))
+        return _by_status(error, next((_IN_STREAMS[code] for code in codes if code in _IN_STREAMS), 500))
     return None
 
 

@@ -9,9 +9,11 @@ from importlib.util import find_spec
 
 
 def installed(module: str) -> bool:
-    """Whether a top-level module can be imported, without importing it."""
+    """Whether a module can be imported, without importing it."""
     try:
         return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in
+        return False
     except ValueError:  # it is in sys.modules, and no file
         return True
 

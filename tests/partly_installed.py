@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
@@ -54,7 +55,7 @@ def modules(*extras: str) -> frozenset[str]:
 
 
 def python(
-    code: str, *arguments: str, extras: Iterable[str] = (), **more: str
+    code: str, *arguments: str, extras: Iterable[str] = (), seconds: float = 60, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run code in such a process. `more` are further variables of its environment."""
     own = {
@@ -62,10 +63,11 @@ def python(
         "runyard",
         *(f"runyard_{one}" for one in ("api", "common", "launch", "scheduler", "workers")),
     }
-    allowed = sorted({*sys.stdlib_module_names, *sys.builtin_module_names, *modules(*extras), *own})
+    built = {sysconfig._get_sysconfigdata_name()}  # type: ignore[attr-defined]  # part of the standard library
+    allowed = sorted({*sys.stdlib_module_names, *built, *sys.builtin_module_names, *modules(*extras), *own})
     program = _ONLY.replace("ALLOWED", f"{set(allowed)!r}") + code
     return subprocess.run(
-        [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=seconds,
         env=_environment() | more,
     )  # fmt: skip
 

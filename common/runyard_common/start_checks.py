@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -64,12 +64,20 @@ def without_agents(source: str) -> str:
 
 
 def _check_models(settings: Settings) -> None:
+    _check_each_model(settings, lambda name: model_choice.check_name(settings, name))
+
+
+def _check_model_libraries(settings: Settings) -> None:
+    _check_each_model(settings, model_choice.check_library)
+
+
+def _check_each_model(settings: Settings, check: Callable[[str], object]) -> None:
     named = [(f"RUNYARD_{name.upper()}", getattr(settings, name)) for name in _MODELS]
     named += [("RUNYARD_MODEL_FALLBACKS", name) for name in settings.model_fallbacks.split(",")]
     for setting, name in named:
         try:
             if name.strip():
-                model_choice.check_name(settings, name.strip())
+                check(name.strip())
         except InvalidRequest as refusal:
             raise ConfigurationError(f"{setting}: {refusal.message}", field=setting) from None
 
@@ -176,6 +184,7 @@ CHECKS: Final = (
     StartCheck(_check_redis, _SERVING),
     StartCheck(_check_broker, _SERVING),
     StartCheck(_check_models, _SERVING),
+    StartCheck(_check_model_libraries, frozenset({Process.WORKER})),
     StartCheck(lambda settings: _discard(model_prices.parse(settings.model_prices)), _AGENTS),
     StartCheck(lambda settings: _discard(addresses.parse_origins(settings.allowed_origins)), _API),
     StartCheck(_check_rates, _API),

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from runyard.extras import MissingExtra, of_another
+
 if TYPE_CHECKING:
     from runyard.adapters._celery import CeleryTaskAgent, celery_task
     from runyard.adapters._langgraph import LangGraphAgent, langgraph
@@ -25,6 +27,13 @@ _LAZY = {
     **dict.fromkeys(("LangGraphAgent", "langgraph"), "runyard.adapters._langgraph"),
     **dict.fromkeys(("OpenAIAgents", "openai_agents"), "runyard.adapters._openai_agents"),
     **dict.fromkeys(("PydanticAI", "pydantic_ai"), "runyard.adapters._pydantic_ai"),
+}
+
+_EXTRAS = {
+    "runyard.adapters._celery": "celery",
+    "runyard.adapters._langgraph": "langgraph",
+    "runyard.adapters._openai_agents": "openai-agents",
+    "runyard.adapters._pydantic_ai": "pydantic-ai",
 }
 
 __all__ = [
@@ -42,4 +51,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as missing:
+        if not of_another(missing):
+            raise
+        raise MissingExtra(f"{name}()", _EXTRAS[_LAZY[name]]) from missing

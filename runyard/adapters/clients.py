@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import httpx2
 
+from runyard import extras
 from runyard.adapters._transports import BlockingJournaledTransport, JournaledTransport
 from runyard.context import BlockingContext, Context
+from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
 
 _CONNECT_SECONDS: Final = 10.0
@@ -24,6 +26,8 @@ def client(ctx: Context | BlockingContext, vendor: str, given: Mapping[str, Any]
     """See `Context.client`."""
     if vendor not in _MAKERS:
         raise ValueError(f"ctx.client: there is no client {vendor!r}; there are {', '.join(_MAKERS)}.")
+    if not extras.installed(vendor):
+        raise AgentError(extras.advice(f"ctx.client({vendor!r})", vendor), code="missing_extra")
     where = {key: value for key, value in ctx._provider(vendor).items() if value}
     # One try a turn: a failure that passes is tried again by the run, after the wait that the provider asks for.
     options = {"max_retries": 0, **where, **given}

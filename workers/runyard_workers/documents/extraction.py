@@ -27,6 +27,10 @@ REMEDIES = {
         "Attach it as PDF, DOCX, PPTX, XLSX, ODT, ODP, ODS, RTF, EML, CSV, text, HTML, Markdown, JSON or an image; "
         "any of them may be packed with gzip."
     ),
+    "file_reader_missing": (
+        "Attach it as text, CSV, JSON or Markdown; or install what reads it where the workers run: pip install "
+        '"runyard[files]".'
+    ),
     "extraction_timeout": "Split the file, or save it again in a simpler form.",
     "extraction_out_of_memory": "Split the file, or save it again in a simpler form.",
     "extraction_crashed": "Save the file again, or attach it in another format.",

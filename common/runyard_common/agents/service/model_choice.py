@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from runyard import extras
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
 
@@ -21,6 +22,11 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 #: Those that `RUNYARD_MODEL_BASE_URL` does not stand in for: they speak protocols of their own.
 OWN_PROTOCOL: Final = frozenset({"anthropic", "google", "google-gla", "gemini"})
+#: The library that speaks with a provider, and the extra that brings it; with any other, as with OpenAI.
+_LIBRARIES: Final = {
+    "anthropic": ("anthropic", "anthropic"),
+    **dict.fromkeys(("google", "google-gla", "gemini"), ("google.genai", "google")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,16 @@ def check_name(settings: Settings, name: str) -> str:
             field="model",
         )
     return provider
+
+
+def check_library(name: str) -> None:
+    """Whether this process can import what speaks with a model: `InvalidRequest` missing_extra (field model)."""
+    provider = name.partition(":")[0]
+    module, extra = _LIBRARIES.get(provider, ("openai", "openai"))
+    if name == LOCAL:
+        extra = "local"
+    if not extras.installed(module):
+        raise InvalidRequest(extras.advice(f"The model {name!r}", extra), code="missing_extra", field="model")
 
 
 def model_name(settings: Settings, manifest: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:

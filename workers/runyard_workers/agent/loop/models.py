@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,17 +15,20 @@ from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.providers.openai import OpenAIProvider
-from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from pydantic_ai.settings import ModelSettings
 
 from runyard.errors import AgentError
 from runyard.loopback import STRAIGHT
-from runyard_common.agents.service.model_choice import KEYS, LOCAL, OWN_PROTOCOL, check, local_url
+from runyard_common.agents.service.model_choice import (
+    KEYS,
+    LOCAL,
+    OWN_PROTOCOL,
+    check,
+    check_library,
+    local_url,
+)
 from runyard_common.settings import Settings
 from runyard_common.values.errors import InvalidRequest
-from runyard_workers.agent.loop.openai_client import Client
 from runyard_workers.agent.loop.provider_errors import remember_key
 from runyard_workers.agent.prices import PriceList, Tokens
 from runyard_workers.agent.wire.providers import MOST_BYTES, ProviderRules
@@ -32,6 +36,8 @@ from runyard_workers.agent.wire.transport import CheckedClient
 
 _CONNECT_SECONDS = 10.0
 _SILENCE_SECONDS = 600.0
+#: What a model of OpenAI's protocol imports at its first use.
+_OPENAI: Final = "runyard_workers.agent.loop.openai_models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class ProviderModels:
 
     def loaded(self, name: str | None) -> bool:
         wanted = [name, *self._fallbacks()] if name else []
-        return all(one == LOCAL or one in self._built for one in wanted)
+        return all(one in self._built or (one == LOCAL and _OPENAI in sys.modules) for one in wanted)
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -99,6 +105,10 @@ class ProviderModels:
         return [part.strip() for part in self._settings.model_fallbacks.split(",") if part.strip()]
 
     def _one(self, name: str) -> Chosen:
+        try:
+            check_library(name)
+        except InvalidRequest as missing:
+            raise AgentError(missing.message, code=missing.code) from None
         if name == LOCAL:
             return self._local()
         if name not in self._built:
@@ -167,21 +177,22 @@ def _build(provider: str, name: str, settings: Settings, http: httpx2.AsyncClien
 
 def _compatible(name: str, base_url: str, key: str, http: httpx2.AsyncClient) -> Model:
     """A model behind any server that speaks OpenAI's chat completions."""
+    from runyard_workers.agent.loop import openai_models
+
     remember_key(key)
-    client = Client(base_url=base_url, api_key=key or "none", max_retries=0, http_client=http)
-    return OpenAIChatModel(name, provider=OpenAICompatibleProvider("compatible", openai_client=client))
+    return openai_models.compatible(name, base_url, key, http)
 
 
 def _openai(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
-    return OpenAIChatModel(name, provider=_openai_provider(key, http))
+    from runyard_workers.agent.loop import openai_models
+
+    return openai_models.chat(name, key, http)
 
 
 def _openai_responses(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:
-    return OpenAIResponsesModel(name, provider=_openai_provider(key, http))
+    from runyard_workers.agent.loop import openai_models
 
-
-def _openai_provider(key: str, http: httpx2.AsyncClient) -> OpenAIProvider:
-    return OpenAIProvider(openai_client=Client(api_key=key, max_retries=0, http_client=http))
+    return openai_models.responses(name, key, http)
 
 
 def _anthropic(name: str, key: str, settings: Settings, http: httpx2.AsyncClient) -> Model:

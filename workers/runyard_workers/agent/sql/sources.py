@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
@@ -12,13 +13,14 @@ from weakref import WeakValueDictionary
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from runyard import extras
 from runyard_common.datastores.rules import DatabaseTls, tls_of
 from runyard_common.outbound import OutboundError, OutboundPolicy, Resolver, SystemResolver
 from runyard_common.outbound.addresses import literal
 from runyard_common.outbound.errors import UrlRefused
 from runyard_common.outbound.own_servers import check_own_servers
 from runyard_common.outbound.urls import Target, check_address
-from runyard_workers.agent.sql import mysql, postgres, sqlite
+from runyard_workers.agent.sql import sqlite
 from runyard_workers.agent.sql.relay import Relay, Way
 from runyard_workers.agent.sql.results import UNREACHABLE, Caps, QueryFailed, Rows
 
@@ -28,6 +30,11 @@ _DIALECTS: Final = {
     "mysql": "mysql",
     "mariadb": "mysql",
     "sqlite": "sqlite",
+}
+#: The driver of a dialect, the extra that brings it, and the module here that asks with it.
+_DRIVERS: Final = {
+    "postgresql": ("psycopg", "postgres", "runyard_workers.agent.sql.postgres"),
+    "mysql": ("pymysql", "mysql", "runyard_workers.agent.sql.mysql"),
 }
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306}
 _LOOKUP_SECONDS: Final = 5.0
@@ -73,11 +80,10 @@ class ServerSource:
     async def query(self, sql: str, parameters: Sequence[Any], caps: Caps, blocking: Blocking) -> Rows:
         port = self.url.port or _PORTS[self.dialect]
         addresses = await self._addresses(port)
-        ask = postgres.ask if self.dialect == "postgresql" else mysql.ask
         async with Relay(addresses, port, caps.bytes, caps.seconds) as relay:
             way = Way(self.url, self.tls, relay.port, self.own_server)
             try:
-                result = await blocking(ask, way, sql, list(parameters), caps)
+                result = await blocking(_ask_server, self.dialect, way, sql, list(parameters), caps)
             except QueryFailed as failure:
                 # What the driver makes of a connection that was broken off is not the reason.
                 raise (QueryFailed(relay.failure) if relay.failure else failure) from failure
@@ -106,6 +112,16 @@ class ServerSource:
         if not addresses:
             raise QueryFailed(UNREACHABLE)
         return [str(address) for address in addresses[:_MOST_ADDRESSES]]
+
+
+def _ask_server(dialect: str, way: Way, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
+    """In a thread, as the driver is imported at the first query."""
+    driver, extra, module = _DRIVERS[dialect]
+    if not extras.installed(driver):
+        raise QueryFailed(extras.advice(f"A {dialect} datastore", extra))
+    result = import_module(module).ask(way, sql, parameters, caps)
+    assert isinstance(result, Rows)
+    return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from typing import Any, Final, TypeVar
 
 import httpx2
 from pydantic_ai.exceptions import ModelRetry, ToolFailed
-from pydantic_ai.mcp import MCPToolset
 
+from runyard import extras
 from runyard.context import Effect
+from runyard.errors import AgentError
 from runyard_common.outbound import GuardedClient
 from runyard_common.runs.rules.journal import Step
 from runyard_workers.agent import events
@@ -33,6 +34,12 @@ from runyard_workers.agent.wire.mcp import (
 )
 from runyard_workers.agent.wire.text import clean
 from runyard_workers.attempts.attempt import Attempt
+
+try:
+    from pydantic_ai.mcp import MCPToolset
+except ImportError:  # the extra `mcp` is not installed: a connection cannot be made
+    if extras.installed("fastmcp"):
+        raise
 
 _INIT_SECONDS: Final = 15.0
 #: Tries of one handshake or call, the waits between them, and the time for all of a handshake's, in seconds.
@@ -68,7 +75,12 @@ class McpConnection:
     """One server of one run. Connects when first needed, and again after it was lost."""
 
     def __init__(self, attempt: Attempt, server: McpServer, guard: GuardedClient, namesakes: int = 0) -> None:
-        """`namesakes`: how many other servers of the run had this name before; their journal entries differ."""
+        """`namesakes`: how many other servers of the run had this name before; their journal entries differ.
+
+        Raises `AgentError` missing_extra where the client of such servers is not installed.
+        """
+        if not extras.installed("fastmcp"):
+            raise AgentError(extras.advice("An MCP server", "mcp"), code="missing_extra")
         self.server = server
         self._key = f"mcp:{server.name[:150]}" + (f"#{namesakes + 1}" if namesakes else "")
         self.trouble: str | None = None  # why it could not be reached, for the agent to know

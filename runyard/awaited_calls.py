@@ -80,6 +80,15 @@ class AwaitedCalls(ABC):
         Raises `AgentError` invalid_result for a result that is none of that type; it counts as done.
         """
 
+    @abstractmethod
+    async def on_failure(self, name: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Register `fn(*args, **kwargs)` as what undoes something, should the run fail, be cancelled or time out.
+
+        Then what is registered runs before the run ends, the last first, each as a step that ends once; `fn` may run
+        again after a crash in the middle. It may be ``async def``, and may make steps; it cannot wait for others.
+        Call it outside of steps: before what it undoes where that may take effect unseen, else after.
+        """
+
     @overload
     @abstractmethod
     async def ask(

@@ -59,6 +59,10 @@ class BlockingCalls(ABC):
     ) -> Any:
         """See `Context.step`."""
 
+    @abstractmethod
+    def on_failure(self, name: str, fn: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """See `Context.on_failure`."""
+
     @overload
     @abstractmethod
     def ask(

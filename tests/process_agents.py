@@ -291,3 +291,24 @@ async def adapted(ctx: Context, args: dict[str, Any]) -> list[Any]:
     model = OpenAIChatModel("gpt-test", provider=OpenAIProvider(base_url=args["url"], api_key="sk-test"))
     result = await pydantic_ai(support).run(ctx, "Hello.", deps=Shop(), model=model)
     return [answer.choices[0].message.content, len(words) > 1, result.output]
+
+
+def _write(file: str, line: str) -> int:
+    with Path(file).open("a") as out:
+        return out.write(f"{line}\n")
+
+
+@agent("@process/undoes", isolation="process")
+async def undoes(ctx: Context, args: dict[str, Any]) -> None:
+    """Fails, and undoes what it did."""
+    for name in ("a", "b"):
+        await ctx.on_failure(name, _write, args["file"], name)
+    raise AgentError("no", code="cause")
+
+
+@agent("@process/undoes_plainly", isolation="process")
+def undoes_plainly(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """The same of a plain function."""
+    for name in ("a", "b"):
+        ctx.on_failure(name, _write, args["file"], name)
+    raise AgentError("no", code="cause")

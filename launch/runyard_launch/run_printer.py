@@ -172,6 +172,8 @@ _REASONS: Final[dict[str, Callable[[Data], str]]] = {
     "retry": _retry,
     "wait": _wait,
     "release": lambda data: f"handed back by its worker ({data.get('reason')})",
+    "compensate": lambda data: "what it did is undone",
+    "compensated": lambda data: f"{data.get('name')}: {data.get('outcome')}",
     "rescue": lambda data: f"its worker was lost ({data.get('loss')})",
     "stop": lambda data: str(data.get("reason") or ""),
     "fail": lambda data: str((data.get("error") or {}).get("code") or ""),

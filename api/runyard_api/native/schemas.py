@@ -120,6 +120,13 @@ class TaskBrief(Shape):
     updated_at: str
 
 
+class Ending(Shape):
+    """How a run ends once it has undone what it did."""
+
+    status: Literal["failed", "stopped"]
+    error: TaskError | None
+
+
 class Task(TaskBrief):
     """A task."""
 
@@ -132,6 +139,9 @@ class Task(TaskBrief):
     attempt: int
     metadata: dict[str, Any]
     queue: Queue | None = None
+    ending: Ending | None = Field(
+        None, description="Of a run that undoes, or has undone, what it did (`ctx.on_failure`)."
+    )
     question: Question | None = None
     review: Question | None = None
     poll_after_ms: int | None

@@ -114,6 +114,7 @@ class Task(c.Table):
     has_callback = c.boolean(default=False)
     output = c.json()
     error = c.json()  # {code, message, cause, attempt, details?}
+    ending = c.json()  # {event, error, data, attempt}: how it ends once its compensations have run
     usage = c.json()
     cost_micros = c.integer()  # millionths of a USD
     meta = c.json()

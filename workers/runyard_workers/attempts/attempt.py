@@ -40,8 +40,9 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
+from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
 from runyard_workers.attempts.patience import patiently
-from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, enclosed, inside, replayed
+from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, clean, enclosed, inside, replayed
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -75,6 +76,7 @@ class Ended:
     groups: tuple[Group, ...] = ()  # of children, events and times that it waits for
     lines: tuple[Line, ...] = ()
     reason: str = DRAIN  # why it is handed over
+    compensation: Step | None = None  # that failed
 
 
 class Suspended(Suspension):
@@ -109,10 +111,6 @@ class Suspended(Suspension):
         return cls(Ended(Outcome.WAITING, groups=groups))
 
 
-class GatheringFailed(BaseException):
-    """Ends the calls of a `gather` that wait, once another of them has failed."""
-
-
 @dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt in progress. Its writes raise `Cancelled` once it no longer owns the task."""
@@ -138,6 +136,7 @@ class Attempt:
     starved: bool = False  # its process had no file descriptor left
     keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
+    compensations: Compensations | None = None  # of a run that undoes what it did
     on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
     _recalled: int = 0  # steps that the journal had
@@ -149,6 +148,8 @@ class Attempt:
         """Its journal. Made on first use: many runs have no step."""
         if self._replay is None:
             self._replay = Replay(self.claimed.task, self.claimed.journal, self.keeps_values)
+            if self.compensations is not None:
+                self._replay.ignore_order()
         return self._replay
 
     def unused(self) -> list[str]:
@@ -254,7 +255,7 @@ class Attempt:
 
     async def keep_output(self, events: tuple[Event, ...]) -> None:
         """Store what the code has printed and logged."""
-        await self._write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
+        await self._write(steps.emit, steps.Emit(self.task.id, self.fence, clean(events)))
 
     async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
         try:
@@ -269,7 +270,7 @@ class Attempt:
     async def emit(self, *events: Event) -> None:
         """Append events (type, data) to the task's log."""
         await self.ready()
-        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, _clean(events)))
+        await self.write(steps.emit, steps.Emit(self.task.id, self.fence, clean(events)))
 
     def token(self, data: dict[str, Any]) -> None:
         """Send a live-only delta, unless the attempt is over or may be."""
@@ -337,6 +338,7 @@ class Attempt:
         """As `Replay.recall`, with the value, which may have to be read first. Thousands in a row let others run."""
         entry = self.replay.recall(key, kind, concurrent or self._recalling > 0 or self._is_concurrent)
         if entry is None:
+            await self._refuse_new(key, kind)
             return None
         self._recalled += 1
         self._recalling += 1
@@ -349,6 +351,14 @@ class Attempt:
             self._recalling -= 1
         self.replay.forget(key)
         return entry
+
+    async def _refuse_new(self, key: str, kind: str) -> None:
+        """Raise `Suspended` in a run that is undone: only its compensations do what is not on record."""
+        if self.compensations is None or INSIDE.get():
+            return
+        if kind not in WITHOUT_ENTRY or (kind == "start" and self.replay.entry(key) is None):
+            await self.siblings.settle()
+            raise Suspended(Ended(Outcome.COMPENSATED))
 
     async def recorded(self, key: str) -> JournalEntry | None:
         """What the journal holds under `key`, with its value, which may have to be read first."""
@@ -385,15 +395,10 @@ class Attempt:
         """What puts a step's result on record."""
         step = self.placed(step)
         begun = self.replay.entry(step.key) is not None
-        return steps.End(self.task.id, self.fence, step, value, state, begun, _clean(events))
+        return steps.End(self.task.id, self.fence, step, value, state, begun, clean(events))
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
         given = reversed(self.claimed.answers)
         closed = {question.key: question for question in given if question.state in ("answered", "expired")}
         return closed.get(key)
-
-
-def _clean(events: Sequence[Event]) -> tuple[Event, ...]:
-    """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
-    return tuple((type_, json_form.convert(data)) for type_, data in events)

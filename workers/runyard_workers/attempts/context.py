@@ -20,7 +20,7 @@ from runyard_common.sessions.service import incoming
 from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import gathering, questions, state, typed_results, user_code
+from runyard_workers.attempts import compensation, gathering, questions, state, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step
@@ -316,6 +316,17 @@ class RunContext(SuspendingContext):
     async def _state(self, op: str, name: str, value: Any) -> Any:
         refuse_inside(f"ctx.state.{op}")
         return await state.access(self._attempt, Op(op), name, value)
+
+    @suspending
+    async def on_failure(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        name = values.name(name, "ctx.on_failure")
+        _refuse_no_function(fn, f"ctx.on_failure {values.shown(name)}")
+
+        async def call() -> Any:
+            self._reported = max(self._reported, self._emitted)  # what it reports is no replay
+            return await user_code.call(self._attempt, fn, *args, **kwargs)
+
+        await compensation.register(self._attempt, name, call)
 
     async def emit(self, type: str, data: Any = None) -> None:
         name = values.text(type, "ctx.emit", "the type")

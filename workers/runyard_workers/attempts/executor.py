@@ -20,6 +20,7 @@ from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.compensating import LONGEST, Compensations
 from runyard_workers.attempts.failures import classify
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.threads import in_engine_thread
@@ -65,13 +66,19 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
 
 
 async def _run(attempt: Attempt, runner: Runner) -> Ended:
+    if attempt.compensations is not None and not attempt.compensations.left:
+        return Ended(Outcome.COMPENSATED)
     seconds = _seconds_left(attempt)
     limit = None if seconds is None else asyncio.timeout(seconds)
     try:
         result = await (runner(attempt) if limit is None else _within(limit, runner(attempt)))
+        if attempt.compensations is not None:
+            return _undone(attempt, attempt.compensations, None)
         _refuse_leftovers(attempt)
         return Ended(Outcome.FINISHED, output=result.output, lines=result.lines)
     except Suspended as left:
+        if attempt.compensations is not None:
+            return _undone(attempt, attempt.compensations, left)
         return _within_bounds(attempt, left.ended)
     except BaseException as error:  # noqa: BLE001 - an agent may raise anything, and on its way out too
         if limit is not None and limit.expired() and attempt.ended_by is None:
@@ -79,7 +86,30 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         if attempt.ended_by is None and _starved(attempt, error):
             attempt.starved = True
             attempt.leave("drain")
+        if attempt.compensations is not None:
+            return _undone(attempt, attempt.compensations, error)
         return _left(attempt) if attempt.ended_by is not None else _failed_in(attempt, error)
+
+
+def _undone(attempt: Attempt, found: Compensations, error: BaseException | None) -> Ended:
+    """How the attempt at a run ends that is undone. A failure is put down to one compensation."""
+    if attempt.ended_by is not None:
+        ended = _left(attempt)
+    elif isinstance(error, Suspended) and (found.waits or error.ended.outcome is Outcome.HANDED_OVER):
+        ended = error.ended
+    elif not found.left:
+        ended = Ended(Outcome.COMPENSATED)
+    elif found.error is not None:
+        ended = _failed_in(attempt, found.error)
+    else:
+        ended = _failed(
+            JournalMismatch(
+                f"The compensation {found.left[-1][1]!r} was not reached: the agent's code changed while this task was "
+                "under way, or does not do the same again.",
+                step=found.left[-1][0],
+            )
+        )
+    return replace(ended, compensation=found.failed) if ended.outcome is Outcome.FAILED else ended
 
 
 async def _within(limit: asyncio.Timeout, work: Awaitable[Result]) -> Result:
@@ -107,6 +137,8 @@ def _seconds_left(attempt: Attempt) -> float | None:
     ends = [] if task.deadline_at is None else [task.deadline_at]
     if task.timeout_s is not None:
         ends.append(now + task.timeout_s)
+    elif attempt.compensations is not None:
+        ends.append(now + LONGEST)
     attempt.deadline = min(ends, default=None)
     if attempt.deadline is None:
         return None
@@ -192,7 +224,7 @@ def _left(attempt: Attempt) -> Ended:
     if attempt.ended_by in ("cancel", "lost"):
         return Ended(Outcome.STOPPED)
     step = attempt.replay.open_irreversible
-    if step is not None:
+    if step is not None and attempt.compensations is None:
         return Ended(Outcome.NEEDS_REVIEW, asked=(_unknown_outcome(attempt, step),))
     return Ended(Outcome.HANDED_OVER)
 
@@ -235,7 +267,11 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
             await attempt.end_with(batch, attempts.Release(task_id, fence, ended.reason))
         case Outcome.FAILED:
             assert ended.failure is not None
-            await attempt.end_with(attempts.fail, attempts.Fail(task_id, fence, ended.failure, ended.lines))
+            compensation = None if ended.compensation is None else attempt.placed(ended.compensation)
+            command = attempts.Fail(task_id, fence, ended.failure, ended.lines, compensation)
+            await attempt.end_with(attempts.fail, command)
+        case Outcome.COMPENSATED:
+            await attempt.end_with(attempts.end, attempts.End(task_id, fence))
         case Outcome.STOPPED:
             pass
 

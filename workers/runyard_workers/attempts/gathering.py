@@ -11,8 +11,8 @@ from runyard.errors import AgentError, JournalMismatch
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.waits import Group
 from runyard_workers.agent_code.raised import describe
-from runyard_workers.attempts.attempt import Attempt, GatheringFailed, Suspended
-from runyard_workers.attempts.replay import GATHERED, SCOPE, replayed
+from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.replay import GATHERED, SCOPE, GatheringFailed, replayed
 
 #: The most calls of one `gather`.
 MOST: Final = 10_000
@@ -66,7 +66,7 @@ async def gather(
         raise AgentError(f"ctx.gather: {MOST:,} calls at most.", code="invalid_call", call="ctx.gather")
     key = attempt.replay.key("gather")
     entry = await attempt.recall(key, "gather")
-    if entry is not None:
+    if entry is not None and attempt.compensations is None:  # what failed has registered compensations, maybe
         attempt.replay.pass_over(key)
         return list(replayed(entry, "gather"))
     gathering = Gathering(key, return_exceptions, GATHERING.get())
@@ -107,7 +107,7 @@ async def _outcome(
     errors = [None if task.cancelled() else task.exception() for task in tasks]
     failure = gathering.failure
     if failure is not None:
-        if not isinstance(failure, JournalMismatch):
+        if not isinstance(failure, JournalMismatch) and attempt.compensations is None:
             step = Step(key, "gather", "gather", "read", attempt.concurrently(None))
             await attempt.end(step, describe(failure), state="failed")
         raise failure

@@ -40,6 +40,7 @@ from runyard_workers.agent_code.values import Bounds
 from runyard_workers.agent_code.versions import Definitions
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, Tokens
 from runyard_workers.attempts.children import Children
+from runyard_workers.attempts.compensating import Compensations
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.attempts.executor import Result, Runner
 from runyard_workers.attempts.python_agents import run_python
@@ -149,6 +150,7 @@ class Preparation:
             # Other organisations see only the outside of a shared agent.
             own_agent=self._owners[task.version_id] == task.org_id,
             keeps_values=definition is None,
+            compensations=None if task.ending is None else Compensations.of(past.journal),
         )
         if self._capture and definition is not None and attempt.own_agent:
             attempt.output = RunOutput(attempt.keep_output, self._bounds, past.printed)

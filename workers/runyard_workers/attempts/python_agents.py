@@ -17,7 +17,7 @@ from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.failures import of_agent
-from runyard_workers.attempts import client_imports, isolated, user_code
+from runyard_workers.attempts import client_imports, compensation, isolated, user_code
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.blocking import ThreadContext
 from runyard_workers.attempts.context import RunContext
@@ -34,6 +34,8 @@ async def run_python(
     processes: ProcessPool | None = None,
 ) -> Result:
     """Call the agent and return its output in JSON form, checked against its output schema."""
+    if attempt.compensations is not None:
+        await compensation.await_children(attempt)
     opening = () if attempt.was_suspended else _opening(attempt.task.input or {})
     try:
         value = await _called(attempt, definition, context, processes)

@@ -37,6 +37,10 @@ def idempotency_key(task_id: str, key: str) -> str:
     return f"{task_id}-{blake2b(key.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
+class GatheringFailed(BaseException):
+    """Ends the calls of a `gather` that wait, once another of them has failed."""
+
+
 @contextmanager
 def inside(task_id: str, step: Step, scoped: bool = False) -> Generator[None]:
     """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
@@ -85,6 +89,10 @@ class Replay:
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
         self._concurrent = any((entry.detail or {}).get(CONCURRENT) for entry in journal)
+
+    def ignore_order(self) -> None:
+        """From here on steps may come in any order, and may be missing."""
+        self._concurrent = True
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
@@ -225,6 +233,16 @@ def replayed(entry: JournalEntry, name: str) -> Any:
     error = raised_again(entry.value)
     within(error, f"step {shown(name)}")
     raise error
+
+
+def in_step() -> bool:
+    """Whether this is the code of a step."""
+    return _enclosing.get() is not None
+
+
+def clean(events: Sequence[tuple[str, dict[str, Any]]]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Events in JSON form: half a surrogate pair from a model or a tool would stop the live stream of the process."""
+    return tuple((type_, json_form.convert(data)) for type_, data in events)
 
 
 def to_json(value: Any, name: str) -> Any:

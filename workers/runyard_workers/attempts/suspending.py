@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from runyard.context import Context
 from runyard_workers.agent_code import awaited, values
-from runyard_workers.attempts import gathering, user_code, waiting
+from runyard_workers.attempts import compensation, gathering, user_code, waiting
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
 from runyard_workers.attempts.children import Children, child_request
@@ -37,6 +37,7 @@ def suspending(method: F) -> F:
     async def call(self: SuspendingContext, *args: Any, **kwargs: Any) -> Any:
         self._attempt.refuse_others()
         refuse_inside(f"ctx.{method.__name__}")
+        compensation.refuse_waiting(method.__name__)
         if (suspension := self.suspension) is not None:
             raise suspension
         try:

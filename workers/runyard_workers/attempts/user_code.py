@@ -12,7 +12,8 @@ from typing import Any
 
 from runyard.errors import Cancelled
 from runyard_workers.agent_code.exceptions import abnormal, judged
-from runyard_workers.attempts.attempt import Attempt, GatheringFailed, Suspended
+from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.replay import GatheringFailed
 from runyard_workers.isolation.contained import Contained
 from runyard_workers.isolation.siblings import Siblings
 

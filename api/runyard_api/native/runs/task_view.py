@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from runyard_api.access.auth import Principal, input_for
@@ -10,7 +11,7 @@ from runyard_api.http.paths import under
 from runyard_api.native.front import BASE, when
 from runyard_api.task_snapshot import TaskSnapshot
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.rules.lifecycle import TERMINAL, Status
+from runyard_common.runs.rules.lifecycle import TERMINAL, Event, Status
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service.queues import WORKER
 from runyard_common.values.logged_event import LoggedEvent
@@ -80,11 +81,21 @@ def whole(seen: TaskSnapshot, who: Principal) -> dict[str, Any]:
         found["queue"] = queue(seen)
     if task.status is Status.QUEUED and task.error:
         found["last_error"] = task.error
+    if task.ending is not None:
+        found["ending"] = ending(task.ending)
     return found | waiting(seen)
+
+
+def ending(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run ends, or ended, that undoes what it did first."""
+    status = Status.STOPPED if kept["event"] == Event.CANCEL else Status.FAILED
+    return {"status": status.value, "error": kept["error"]}
 
 
 def _message(seen: TaskSnapshot) -> str:
     place = seen.queue_position
+    if seen.task.ending is not None and seen.task.status not in TERMINAL:
+        return "It undoes what it did; then it ends as `ending` has it."
     if place is not None and place.limit == WORKER:
         return f"It waits: {place.basis}."
     return hint(seen.task.status, seen.task.id)

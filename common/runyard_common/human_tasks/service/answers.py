@@ -201,8 +201,9 @@ def _settle_step(tx: Tx, head: Head, step: str, decision: Decision, by: str | No
             "cause": "infrastructure",
             "attempt": head.attempt,
         }
-        move(tx, [Change(head.id, Event.FAIL, data={"error": error, "by": by}, values={"error": error})])
-        return Status.FAILED
+        return _moved(
+            tx, Change(head.id, Event.FAIL, data={"error": error, "by": by}, values={"error": error})
+        )
     return None
 
 
@@ -222,7 +223,11 @@ def _is_step_of(step: str, call: dict[str, Any]) -> bool:
 
 
 def _resume(tx: Tx, head: Head, event: Event, data: dict[str, Any]) -> Status:
-    answer = move(tx, [Change(head.id, event, data=data, values=back_to_queue(tx))])[0]
+    return _moved(tx, Change(head.id, event, data=data, values=back_to_queue(tx)))
+
+
+def _moved(tx: Tx, change: Change) -> Status:
+    answer = move(tx, [change])[0]
     if isinstance(answer, RunyardError):
         raise answer
     return answer.status
@@ -269,8 +274,7 @@ def time_out(tx: Tx, question: Question) -> Status | None:
             "cause": "deadline",
             "attempt": head.attempt,
         }
-        move(tx, [Change(head.id, Event.EXPIRE, data={"error": error}, values={"error": error})])
-        return Status.FAILED
+        return _moved(tx, Change(head.id, Event.EXPIRE, data={"error": error}, values={"error": error}))
     if others:
         return head.status
     event = Event.ANSWER if head.status is Status.WAITING_FOR_INPUT else Event.DECIDE

@@ -19,8 +19,9 @@ from runyard_common.database.engine import LATER
 from runyard_common.database.prepared import ByKeys, PreparedStatement
 from runyard_common.database.transaction import CommittedEvent, NeedsOwnTransaction, Tx
 from runyard_common.human_tasks import queries as questions
-from runyard_common.runs.queries import as_remembered, event_log, open_calls
-from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.queries import as_remembered, endings, event_log, open_calls
+from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy
+from runyard_common.runs.rules.endings import CUTTING_OFF, Known, instead
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
 from runyard_common.runs.rules.tasks import Fence, Head
 from runyard_common.tables.query import Slot, Task
@@ -60,8 +61,6 @@ class _Applied:
         return [*closed, (self.after, self.change.event, self.change.data)]
 
 
-#: Events that end a run in the middle of its work.
-_CUTTING_OFF = frozenset({Event.FAIL, Event.EXPIRE, Event.CANCEL})
 _OWN: Final = tuple(name for name in Head.__slots__ if name != "listened")
 #: The columns of a `head`.
 COLUMNS: Final = [*(getattr(Task, name) for name in _OWN), LISTENED]
@@ -143,9 +142,13 @@ def move(
     heads = lock(tx, (c.task_id for c in changes)) if heads is None else heads
     results: list[Head | RunyardError] = []
     applied: list[_Applied] = []
-    calls = _open_calls(tx, changes, heads)
-    for change in changes:
+    calls, known = _cut_off(tx, changes, heads)
+    for given in changes:
         try:
+            change = _ending(tx, given, heads, known)
+            if change is None:
+                results.append(heads[given.task_id])
+                continue
             made = _decide(heads[change.task_id], change, calls.get(change.task_id, ()))
         except KeyError:
             results.append(NotFound("There is no such task."))
@@ -161,11 +164,31 @@ def move(
     return results
 
 
-def _open_calls(tx: Tx, changes: Sequence[Change], heads: dict[str, Head]) -> dict[str, list[dict[str, Any]]]:
-    """The tool calls that these changes end, by task. Tasks that no worker has begun have none."""
-    ending = {c.task_id for c in changes if c.event in _CUTTING_OFF and c.task_id in heads}
+def _cut_off(
+    tx: Tx, changes: Sequence[Change], heads: dict[str, Head]
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Known]]:
+    """The tool calls that these changes end, and what the tasks undo first. Tasks that were never begun have none."""
+    ending = {c.task_id for c in changes if c.event in CUTTING_OFF and c.task_id in heads}
     begun = [id_ for id_ in ending if heads[id_].attempt > 0 and heads[id_].status not in TERMINAL]
-    return open_calls.of(tx.conn, begun, tx.now) if begun else {}
+    return (open_calls.of(tx.conn, begun, tx.now), endings.known(tx.conn, begun)) if begun else ({}, {})
+
+
+def _ending(tx: Tx, change: Change, heads: Mapping[str, Head], known: dict[str, Known]) -> Change | None:
+    """The change, or what happens in place of it to a run that undoes what it did first; None: nothing."""
+    its = known.get(change.task_id) if change.event in CUTTING_OFF else None
+    if its is None:
+        return change
+    found = instead(its, change.event, change.data, change.values, heads[change.task_id].attempt)
+    if found is None:
+        return None
+    if found.event is not Event.COMPENSATE:
+        return Change(change.task_id, found.event, change.fence, found.data, found.values)
+    if change.fence is None or owns(heads[change.task_id], change.fence):
+        known[change.task_id] = Known(found.values["ending"], its.registered)
+        tx.freed.add(RESUME)
+    return Change(
+        change.task_id, found.event, change.fence, found.data, found.values | {"blocked_by": RESUME}
+    )
 
 
 def _decide(before: Head, change: Change, calls: Sequence[dict[str, Any]]) -> _Applied:
@@ -173,7 +196,7 @@ def _decide(before: Head, change: Change, calls: Sequence[dict[str, Any]]) -> _A
         raise StaleFence(task_id=before.id, attempt=change.fence.attempt)
     status = apply(before.status, change.event)
     extra = {name: change.values[name] for name in _EXTRA_ON_CLAIM if name in change.values}
-    calls = calls if change.event in _CUTTING_OFF else ()
+    calls = calls if change.event in CUTTING_OFF else ()
     after = replace(before, status=status, last_seq=before.last_seq + len(calls) + 1, **extra)
     return _Applied(before, after, change, calls)
 
@@ -231,20 +254,18 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         ended_slots = delete(Slot).where(Slot.task_id.in_([a.id for a in holders]))
         tx.conn.execute(ended_slots, execution_options=LATER)
         tx.freed.update(BlockedBy.limit(key) for a in holders for key in a.limit_keys or ())
-    ended = [m.after for m in applied if m.after.status in TERMINAL]
+    cut_off = [m for m in applied if m.after.status in TERMINAL or m.change.event is Event.COMPENSATE]
+    # A task leaves these statuses for another that goes on only when none of its questions is open.
+    if asking := [m.after.id for m in cut_off if m.before.status in SUSPENDED]:
+        questions.cancel_open(tx, asking)
+    ended = [m.after for m in cut_off if m.after.status in TERMINAL]
     if ended:
-        # A task leaves these statuses for another that goes on only when none of its questions is open.
-        asking = (m for m in applied if m.before.status in SUSPENDED and m.after.status in TERMINAL)
-        questions.cancel_open(tx, [m.after.id for m in asking])
         tx.freed.update(BlockedBy.child(a.id) for a in ended if a.parent_id)
         tx.freed.update(BlockedBy.schedule(a.schedule_id) for a in ended if a.schedule_id)
     tx.cancelled.extend(
         (m.before.lease_owner, m.before.id)
-        for m in applied
-        if m.before.lease_owner
-        and m.before.status is Status.RUNNING
-        and m.after.status in TERMINAL
-        and m.change.fence is None
+        for m in cut_off
+        if m.before.lease_owner and m.before.status is Status.RUNNING and m.change.fence is None
     )
     tx.left.update(m.before.id for m in applied if m.before.status is Status.RUNNING)
     tx.woken += sum(1 for m in applied if m.after.status is Status.PENDING)

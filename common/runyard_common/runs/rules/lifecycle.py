@@ -44,6 +44,7 @@ class Event(StrEnum):
     FAIL = "fail"  # the run ended with an error
     EXPIRE = "expire"  # its time to live, deadline or answer deadline passed
     CANCEL = "stop"  # its published name
+    COMPENSATE = "compensate"  # fail, expire or stop came for a run that undoes what it did before it ends
 
 
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
@@ -71,6 +72,7 @@ TRANSITIONS: Final[dict[tuple[Status, Event], Status]] = {
     **{(status, Event.FAIL): Status.FAILED for status in ACTIVE},
     **{(status, Event.EXPIRE): Status.FAILED for status in ACTIVE},
     **{(status, Event.CANCEL): Status.STOPPED for status in ACTIVE},
+    **{(status, Event.COMPENSATE): Status.QUEUED for status in ACTIVE},
 }
 
 
@@ -96,6 +98,7 @@ class Outcome(StrEnum):
     WAITING = "waiting"  # for child tasks, a time or an event
     HANDED_OVER = "handed_over"  # drain
     FAILED = "failed"  # an error; the retry decision follows
+    COMPENSATED = "compensated"  # the compensations are over: the run ends as it was to end
     STOPPED = "stopped"  # the task was cancelled, or the lease was lost: nothing to write
 
 

@@ -80,6 +80,7 @@ class Task:
     has_callback: bool
     stored_output: Any = None
     error: Json = None
+    ending: Json = None  # see `rules.endings`
     usage: Json = None
     cost_micros: int = 0
     meta: Json

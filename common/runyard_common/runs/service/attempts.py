@@ -15,10 +15,11 @@ from runyard_common.database.group_commit import locks_tasks
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import journal, tasks
+from runyard_common.runs.queries import events, journal, tasks
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.blocked_by import RESUME, RETRY
-from runyard_common.runs.rules.lifecycle import Cause, Event, Status
+from runyard_common.runs.rules.journal import JournalEntry, Step
+from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.specs import versioned
 from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
@@ -71,15 +72,19 @@ class Fail:
     fence: Fence
     failure: Failure
     lines: tuple[Line, ...] = ()
+    compensation: Step | None = None  # that failed, of a run that undoes what it did
 
 
 @locks_tasks
 def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     """running → queued (retry) or failed. A failed run's unfinished children are stopped."""
     known = tasks.light(tx.conn, [c.task_id for c in commands])
-    answers = move(tx, [_failure_change(tx, known.get(c.task_id), c) for c in commands])
-    journal.drop_failed(tx, [a.id for a in answers if isinstance(a, Head) and a.status is Status.QUEUED])
-    ended = [a.id for a in answers if isinstance(a, Head) and a.status is Status.FAILED]
+    changes = [_failure_change(tx, known.get(c.task_id), c) for c in commands]
+    answers = move(tx, changes)
+    moved = [(a, c.event) for a, c in zip(answers, changes, strict=True) if isinstance(a, Head)]
+    journal.drop_failed(tx, [a.id for a, event in moved if event is Event.RETRY])
+    _settle_compensations(tx, commands, changes, answers)
+    ended = [a.id for a, event in moved if event is Event.FAIL]
     orphans = tasks.children(tx.conn, ended) if ended else []
     if orphans:
         cancel_tasks(tx, orphans, "its parent failed")
@@ -87,6 +92,32 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
         tx, [(a, c.lines) for a, c in zip(answers, commands, strict=True) if isinstance(a, Head) and c.lines]
     )
     return answers
+
+
+def _settle_compensations(
+    tx: Tx, commands: Sequence[Fail], changes: Sequence[Change], answers: Sequence[Head | RunyardError]
+) -> None:
+    """Put on record which compensations are given up: the others still run."""
+    for command, change, answer in zip(commands, changes, answers, strict=True):
+        if isinstance(answer, Head) and command.compensation is not None and _SETTLED in change.data:
+            error = change.data["error"]
+            step = command.compensation
+            journal.insert_new(
+                tx,
+                [
+                    JournalEntry.of(
+                        answer.id, command.fence.attempt, step, "done", {"outcome": "failed", "error": error}
+                    )
+                ],
+            )
+            data = {"name": step.name, "key": step.key, "outcome": "failed", "error": error}
+            events.append(tx, {answer.id: answer}, [(answer.id, COMPENSATED, data)])
+
+
+#: In the data of a `retry`: a compensation is given up, and the run goes on with the next.
+_SETTLED = "given_up"
+#: The event of a compensation's end.
+COMPENSATED = "compensated"
 
 
 def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
@@ -102,7 +133,25 @@ def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
                 data={"error": error, "delay_s": verdict.delay_s},
                 values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error},
             )
+        if command.compensation is not None:  # the next one has budgets of its own
+            data = {"error": error, "delay_s": 0.0, _SETTLED: command.compensation.key}
+            values = back_to_queue(tx) | {"retries": None, "error": error}
+            return Change(command.task_id, Event.RETRY, command.fence, data=data, values=values)
     return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The compensations of a run are over."""
+
+    task_id: str
+    fence: Fence
+
+
+@locks_tasks
+def end(tx: Tx, commands: Sequence[End]) -> Answers:
+    """running → failed or stopped, as the run was to end."""
+    return move(tx, [Change(c.task_id, Event.FAIL, c.fence) for c in commands])
 
 
 def back_to_queue(tx: Tx, delay_s: float = 0.0) -> dict[str, Any]:

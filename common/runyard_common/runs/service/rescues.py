@@ -76,7 +76,9 @@ def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
 
     One with an irreversible step open is parked instead: whether that step took effect is not known.
     """
-    if journal.open_irreversible(tx.conn, [task_id]):
+    known = tasks.light(tx.conn, [task_id]).get(task_id)
+    goes_on = known is not None and known.ending is None
+    if goes_on and journal.open_irreversible(tx.conn, [task_id]):
         hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
     else:
         fail(tx, [Fail(task_id, fence, failure)])
@@ -94,7 +96,8 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
     if not lost:
         return 0
     loaded = tasks.light(tx.conn, lost)
-    open_steps = journal.open_irreversible(tx.conn, list(loaded))
+    going_on = [id_ for id_, task in loaded.items() if task.ending is None]
+    open_steps = journal.open_irreversible(tx.conn, going_on)
     reviews = {id_: _review(tx, loaded[id_], step) for id_, step in open_steps.items()}
     progressed = journal.progressed(tx, [(id_, fence.attempt) for id_, fence in lost.items()])
     changes = [

@@ -38,7 +38,7 @@ def retry(
     accepted = submissions.submit(tx, [_spec(tx, task, by, secrets)])[0]
     if isinstance(accepted, RunyardError):
         raise accepted
-    if not fresh:
+    if not fresh and task.ending is None:  # what was undone is done again
         journal.copy(tx, task.id, accepted.task_id)
         questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
     if by is not None:

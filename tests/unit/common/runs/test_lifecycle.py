@@ -43,7 +43,12 @@ LEGAL = {
     Status.FAILED: {},
     Status.STOPPED: {},
 }
-ENDINGS = {Event.FAIL: Status.FAILED, Event.EXPIRE: Status.FAILED, Event.CANCEL: Status.STOPPED}
+ENDINGS = {
+    Event.FAIL: Status.FAILED,
+    Event.EXPIRE: Status.FAILED,
+    Event.CANCEL: Status.STOPPED,
+    Event.COMPENSATE: Status.QUEUED,
+}
 
 
 @pytest.mark.parametrize(("status", "event"), list(product(Status, Event)))

@@ -31,6 +31,10 @@ async def _double(number: int) -> int:
     return 2 * number
 
 
+def _place() -> Path:
+    return Path("a/b")
+
+
 def _pid() -> int:
     return os.getpid()
 
@@ -121,7 +125,8 @@ def blocking_calls(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]
         "in": "a process" if pid != args["tester"] else "the test's process",
         "caught": caught,
         "answers": [colour, size, paid],
-        "child": ctx.run("@process/child", {"n": 1}, message="hello"),
+        "child": ctx.run(child, {"n": 1}, message="hello"),
+        "typed": ctx.step("typed", _place) == Path("a/b"),
         "messages": ctx.messages(),
         "key": ctx.step("key", lambda: current_step().idempotency_key) != ctx.task.id,
         "state": [
@@ -224,9 +229,20 @@ def prints(ctx: BlockingContext, args: dict[str, Any]) -> None:
     print("without an end", end="")
 
 
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
 @agent("@process/crashes", isolation="process", retries=1)
 def crashes(ctx: BlockingContext, args: dict[str, Any]) -> int:
     """Ends its process on its first attempt."""
+    if args.get("garbage"):
+        (own,) = (fd for fd in range(3, 100) if _is_socket(fd))
+        os.write(own, b"\xff" * 100)
+        time.sleep(1000)
     if ctx.task.attempt == 1 or args.get("always"):
         os._exit(3)
     return ctx.task.attempt

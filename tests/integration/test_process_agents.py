@@ -187,6 +187,10 @@ def test_a_crash_is_the_agents_failure_under_its_own_retry_budget() -> None:
     assert always.error is not None
     assert (always.attempts, always.error["code"], always.error["cause"]) == (2, "process_crashed", "agent")
     assert always.error["details"]["exit_code"] == 3
+    spoilt = run(process_agents.crashes, {"garbage": True}, processes=True)
+    assert spoilt.error is not None
+    assert (spoilt.error["code"], spoilt.error["cause"]) == ("process_crashed", "agent")
+    assert "it sent its worker what is no message" in spoilt.error["message"]
 
 
 async def test_a_process_may_order_itself_to_leave_but_not_its_worker(site_url: str) -> None:

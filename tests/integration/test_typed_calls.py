@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import pytest
 from pydantic import BaseModel, Field
 
-from runyard import BlockingContext, ChildFailed, Context, agent
+from runyard import BlockingContext, ChildFailed, Context, agent, authoring
 from runyard.testing import Outcome, approve, edit, run
 
 #: A run is made for each of its journal writes.
@@ -120,10 +120,17 @@ EXPECTED = [
 ]  # fmt: skip
 
 
-def test_each_call_gives_a_value_of_its_type_live_and_in_every_replay() -> None:
+@agent("@calls/own_loop", isolation="thread")
+async def _own_loop(ctx: Context, args: Order) -> Any:
+    """The same code away from the worker's loop: its calls cross as those of a process do."""
+    return await authoring.registered()["@calls/all"].fn(ctx, args)
+
+
+@pytest.mark.parametrize("called", [_all, _own_loop])
+def test_each_call_gives_a_value_of_its_type_live_and_in_every_replay(called: Any) -> None:
     SEEN.clear()
     answers = ["north", "north", "2026-05-06", "yes", edit(CHANGED)]
-    outcome = run(_all, ORDER, answers=answers, crash_after=[2, 3, 2, 3], timeout=50)
+    outcome = run(called, ORDER, answers=answers, crash_after=[2, 3, 2, 3], timeout=50)
     assert outcome.error is None
     assert SEEN[-1] == EXPECTED
     assert [type(one) for one in SEEN[-1]] == [type(one) for one in EXPECTED]
@@ -171,7 +178,22 @@ for _fn, *_ in REFUSED:
     agent(f"@calls/refused{_fn.__name__}")(_fn)
 
 
-@pytest.mark.parametrize(("fn", "code", "text"), REFUSED, ids=[row[0].__name__ for row in REFUSED])
+def _away(fn: Any) -> Any:
+    """A coroutine function's agent as one that runs away from the worker's loop."""
+
+    @agent(f"@calls/away{fn.__name__}", isolation="thread")
+    async def away(ctx: Context, args: Any) -> Any:
+        return await fn(ctx, args)
+
+    return away
+
+
+REFUSED += [(_away(fn), code, text) for fn, code, text in REFUSED if fn is not _output]
+
+
+@pytest.mark.parametrize(
+    ("fn", "code", "text"), REFUSED, ids=[f"{number} {row[0].__name__}" for number, row in enumerate(REFUSED)]
+)
 def test_a_value_of_another_type_fails_the_run_and_names_its_place(fn: Any, code: str, text: str) -> None:
     error = run(fn, {}).error
     assert error is not None

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
 from runyard_common.sessions.service.state import Op
-from runyard_workers.agent_code import values
+from runyard_workers.agent_code import result_types, values
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import compensation, gathering, questions, state, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
@@ -102,7 +102,7 @@ class RunContext(SuspendingContext):
         call = f"ctx.step {values.shown(name)}"
         _refuse_no_function(fn, call)
         values.one_of(effect, EFFECTS, call, "effect")
-        kind = json_types.of_result(fn) if returns is ... else typed_results.named(returns, call)
+        kind = json_types.of_result(fn) if returns is ... else result_types.named(returns, call)
         detail = {"args": [represented(a)[:200] for a in args]} if effect == "irreversible" else None
         siblings = self._attempt.siblings
 
@@ -131,7 +131,7 @@ class RunContext(SuspendingContext):
         waits = (timeout, on_timeout, default)
         if isinstance(question, str):
             call = f"ctx.ask {values.shown(question[:60])}"
-            wanted, kind = typed_results.schema_of(schema, returns, call)
+            wanted, kind = result_types.schema_of(schema, returns, call)
             asks = {key: lambda: self._question(key, question, wanted, options, *waits)}
             answer = (await self._answered(asks))[0]
             return await typed_results.restored(self._attempt, kind, answer, call, "invalid_answer")
@@ -140,7 +140,7 @@ class RunContext(SuspendingContext):
         several = [questions.one_of_several(one) for one in question]
         if len({q["key"] for q in several}) < len(several):
             raise AgentError("ctx.ask: every question needs a key of its own.", code="invalid_question")
-        typed = [typed_results.schema_of(q.get("schema"), ..., f"ctx.ask {q['key']!r}") for q in several]
+        typed = [result_types.schema_of(q.get("schema"), ..., f"ctx.ask {q['key']!r}") for q in several]
         asks = {
             f"{key}.{q['key']}": functools.partial(
                 self._question, f"{key}.{q['key']}", q["text"], wanted, q.get("options"), *waits
@@ -209,7 +209,7 @@ class RunContext(SuspendingContext):
         key = self._key(f"review:{action}", key, call)
         self._attempt.check()
         arguments = values.event(arguments, call, self._attempt.bounds)
-        schema, kind = typed_results.schema_of(schema, ..., call)
+        schema, kind = result_types.schema_of(schema, ..., call)
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}
@@ -236,13 +236,11 @@ class RunContext(SuspendingContext):
         message: str | None = None,
         **options: Any,
     ) -> Any:
-        child = typed_results.agent_of(agent)
+        child = result_types.agent_of(agent)
         name = values.name(agent if child is None else child.name, "ctx.run", "the agent")
         call = f"ctx.run {values.shown(name)}"
-        kind = typed_results.named(returns, call)
-        if child is not None and returns is ...:
-            kind = json_types.of_result(child.fn) or child.output_type
-        options = typed_results.bound_to(child, options)
+        kind = result_types.output_of(child, returns, call)
+        options = result_types.bound_to(child, options)
         output = await self._child(name, args, message, options, call)
         return await typed_results.restored(self._attempt, kind, output, call, "invalid_result")
 

@@ -93,6 +93,14 @@ def _crashed(definition: AgentDefinition, death: Death) -> Failure:
     cpu = definition.cpu_seconds
     if cpu is not None and death.status == -signal.SIGXCPU:
         return cpu_limit(cpu)
+    if death.garbage is not None:
+        return Failure(
+            "process_crashed",
+            f"The agent's process was killed: it sent its worker what is no message ({death.garbage}). Look for code "
+            "that writes to a descriptor that it has not opened.",
+            Cause.AGENT,
+            True,
+        )
     return Failure(
         "process_crashed",
         f"The agent's process crashed: {deaths.described(death.status, death.out_of_memory)}. Look for native code, "

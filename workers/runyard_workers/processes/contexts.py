@@ -17,6 +17,7 @@ from runyard_workers.agent_code import awaited
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.processes.calls import GATHER, Bound, Calls
+from runyard_workers.processes.typed_calls import Restore, crossing
 from runyard_workers.processes.wire import Represented
 
 C = TypeVar("C", Context, BlockingContext)
@@ -117,10 +118,18 @@ def _member(name: str, of: Any) -> Any:
     split = _splitter(inspect.signature(of))
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._call(name, *split(args, kwargs))
+        args, kwargs, restore = crossing(name, *split(args, kwargs))
+        made = self._call(name, args, kwargs)
+        if restore is None:
+            return made
+        return _restored(made, restore) if inspect.iscoroutine(made) else restore(made)
 
     method.__name__, method.__doc__ = name, of.__doc__
     return method
+
+
+async def _restored(made: Awaitable[Any], restore: Restore) -> Any:
+    return restore(await made)
 
 
 def _gather_functions(self: Any, *calls: Any, return_exceptions: bool = False) -> Any:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
@@ -62,6 +62,8 @@ class Death:
     status: int
     out_of_memory: bool
     stack: str
+    #: What it sent that is no message, for which its worker has killed it.
+    garbage: str | None = None
 
 
 class AgentProcess(asyncio.Protocol):
@@ -77,6 +79,7 @@ class AgentProcess(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
+        self._garbage: str | None = None
         self._ended_sending = asyncio.Event()
         self._transport: asyncio.WriteTransport | None = None
 
@@ -141,8 +144,9 @@ class AgentProcess(asyncio.Protocol):
             for text in self._frames.feed(data):
                 self.on_message(wire.read(text, self.function))
         except (ValueError, pickle.UnpicklingError) as error:
+            self._garbage = str(error)[:200]
             logger.warning(
-                "A process of an agent sent what is no message", action="process", error=str(error)[:200]
+                "A process of an agent sent what is no message", action="process", error=self._garbage
             )
             self.kill()
 
@@ -168,7 +172,7 @@ class AgentProcess(asyncio.Protocol):
             pass  # the loop is closed: the worker is at its end
 
     def _died(self, death: Death) -> None:
-        self.death = death
+        death = self.death = replace(death, garbage=self._garbage)
         self._settling = self._loop.create_task(
             self._settle(death), name="agent-process-death", context=Context()
         )

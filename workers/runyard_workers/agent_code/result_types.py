@@ -1,0 +1,68 @@
+"""What an author names where a call takes a type or an agent; what its result is then made into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runyard import authoring, json_types
+from runyard.authoring import AgentDefinition
+from runyard.errors import AgentError
+from runyard.json_types import DoesNotFit, Typed
+
+
+def named(kind: Any, call: str, what: str = "returns") -> Typed[Any] | None:
+    """A type as an author names it for a call; None where they did not. Raises `AgentError` invalid_call."""
+    if kind is ... or kind is Any:
+        return None
+    found = json_types.typed(kind)
+    if found is None:
+        why = json_types.unknown(kind) or f"{kind!r} leaves open what a value is"
+        raise AgentError(f"{call}, {what}: {why}.", code="invalid_call", call=call)
+    return found
+
+
+def schema_of(schema: Any, returns: Any, call: str) -> tuple[Any, Typed[Any] | None]:
+    """The JSON Schema that an answer is checked against, and the type that it then is, from what a call was given."""
+    if schema is None or isinstance(schema, Mapping | bool):
+        kind = named(returns, call)
+        return (kind.input_schema() if schema is None and kind is not None else schema), kind
+    kind = named(schema, call, "schema")
+    return (None if kind is None else kind.input_schema()), kind
+
+
+def agent_of(agent: Any) -> AgentDefinition | None:
+    """The agent that a decorated function is; None for a name. Raises `AgentError` invalid_call."""
+    if not callable(agent):
+        return None
+    found = authoring.definition_of(agent)
+    if found is None:
+        name = getattr(agent, "__qualname__", type(agent).__qualname__)
+        raise AgentError(
+            f"ctx.run: {name} is no agent: decorate it with @agent, or give a name.", code="invalid_call"
+        )
+    return found
+
+
+def bound_to(child: AgentDefinition | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a child: where its function is an older version's, that version is meant."""
+    if child is None or authoring.registered().get(child.name) in (child, None):
+        return options
+    return {"version": child.version} | options
+
+
+def output_of(agent: AgentDefinition | None, returns: Any, call: str) -> Typed[Any] | None:
+    """The type of a child's output: what the call names, else what the agent's function returns."""
+    if agent is not None and returns is ...:
+        return json_types.of_result(agent.fn) or agent.output_type
+    return named(returns, call)
+
+
+def misfit(error: DoesNotFit, kind: Typed[Any], call: str, code: str) -> AgentError:
+    """The error of a result that is no value of its type."""
+    return AgentError(
+        f"{call}, at {error.path}: the value is no {kind}: {error.reason}.",
+        code=code,
+        call=call,
+        path=error.path,
+    )

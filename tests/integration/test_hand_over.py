@@ -321,3 +321,36 @@ def _refused(rescue: Rescue) -> bool:
     except DBAPIError:
         return True
     return False
+
+
+async def test_a_worker_that_leaves_claims_nothing_more_and_lets_its_runs_end_at_their_first_attempt(
+    database_url: str,
+) -> None:
+    go_on, started = asyncio.Event(), asyncio.Event()
+
+    async def work(ctx: Context, args: dict[str, Any]) -> int:
+        await ctx.step("first", started.set)
+        await go_on.wait()
+        await ctx.step("last", lambda: None)
+        return ctx.task.attempt
+
+    async with Installation(database_url) as site:
+        name = site.publish(work)
+        engine = await site.engine()
+        first = await site.submit(name)
+        await started.wait()
+        left = asyncio.Event()
+        leaving = asyncio.create_task(engine.leave(left.set))
+        await left.wait()
+        second = await site.submit(name)
+        engine.wake()
+        following = await site.engine()
+        await site.until(second, Status.RUNNING)
+        with site.store.read() as conn:
+            owners = {row.id: row.running for row in workers.every(conn)}
+        assert (engine.running, following.running) == (1, 1), owners
+        go_on.set()
+        await leaving
+        assert (await site.ended(first)).output == 1
+        assert not {"release", "rescue"} & set(site.events(first))
+        assert (await site.ended(second)).output == 1

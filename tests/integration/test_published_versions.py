@@ -247,3 +247,19 @@ def test_an_object_whose_call_is_a_generator_is_refused_as_one() -> None:
 
     with pytest.raises(TypeError, match="is a generator; return the result"):
         agent("@fixed/stream")(Stream())  # type: ignore[type-var]
+
+
+def test_a_manifest_that_is_edited_under_runyard_dev_becomes_a_version_of_its_own_and_can_be_taken_back(
+    store: Store,
+) -> None:
+    org, rules = uuid7(), PublishRules(revises=True)
+    first, other = (parse(DECLARED | {"instructions": text}) for text in ("One.", "Two."))
+    refused: list[str] = []
+    assert catalogue.bring(store, org, [], [first], rules, refused) == ["@fixed/bot@1.0.0"]
+    (edited,) = catalogue.bring(store, org, [], [other], rules, refused)
+    assert edited.startswith("@fixed/bot@1.0.0+")
+    assert catalogue.bring(store, org, [], [other], rules, refused) == [edited]
+    assert catalogue.bring(store, org, [], [first], rules, refused) == ["@fixed/bot@1.0.0"]
+    assert refused == []
+    catalogue.bring(store, org, [], [other], PublishRules(), refused)
+    assert len(refused) == 1, "elsewhere a published version never changes"

@@ -75,7 +75,7 @@ class EngineStep(bootsteps.StartStopStep):  # type: ignore[misc]
             thread.end(COLD_SECONDS, starting=True)
             raise
         self._thread, self._slots, self._consumer = thread, slots, consumer
-        consumer.has_free_slot = lambda: slots.free > 0 and self._drain is None
+        consumer.has_free_slot = lambda: slots.free > 0 and not (self._drain or self._runtime.leaving)
         worker_shutting_down.connect(self._on_signal)
 
     def info(self, worker: Any) -> dict[str, Any]:

@@ -95,8 +95,7 @@ class Engine:
         run_suspect = quarantine.execute if quarantine is not None else None
         self._runs = Runs(prepare, writer, self._guard, threads, self._ended, run_suspect, self._ending)
         self._busy_threads = 0
-        self._draining = False
-        self._worn_out = False
+        self._draining = self._worn_out = False
         self._reserve = descriptors.Reserve()
         self._orphans: dict[str, Fence] = {}
         self._claimer = Service("claimer", self._claim_forever, lambda: not self._draining)
@@ -104,15 +103,14 @@ class Engine:
         self._watchdog: Watchdog | None = None
         self.worker_id = ""
         self.on_enlisted: Callable[[str], None] = lambda worker_id: None
+        self.on_begin: Callable[[Claimed], None] = lambda claimed: None
         #: Called on the loop when this process has used up its threads or its file descriptors.
         self.on_worn_out: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
         """Enlist this process, once the database is there, and begin to claim."""
-        if self._block_seconds is not None:
-            self._watchdog = Watchdog(
-                self._loop, self._guard, self._block_seconds, self._leave_blocked, hard=True
-            )
+        if (seconds := self._block_seconds) is not None:
+            self._watchdog = Watchdog(self._loop, self._guard, seconds, self._leave_blocked, hard=True)
             self._watchdog.start()
         await once_there(self._enlist)
         self._claimer.start()
@@ -137,6 +135,14 @@ class Engine:
 
     # -- the end -------------------------------------------------------------------------------------------
 
+    async def leave(self, on_left: Callable[[], None]) -> None:
+        """Claim no more, then call `on_left`; return once the runs under way have ended."""
+        self._draining = True
+        self.wake()
+        await asyncio.gather(in_engine_thread(self._begin_to_leave), self._claimer.wait(_LAST_WRITE))
+        on_left()
+        await self._runs.ended()
+
     async def drain(self, seconds: float) -> None:
         """Claim no more; let runs reach their next step, then hand them back, all within `seconds`."""
         end = time.monotonic() + seconds
@@ -149,9 +155,7 @@ class Engine:
             self._quarantine.drain(max(0.0, end - time.monotonic() - LAST_SECONDS))
         left = await self._runs.drain(end - time.monotonic() - LAST_SECONDS)
         if left:
-            logger.warning(
-                "Runs do not end; they are handed on while they do", action="drain", runs=len(left)
-            )
+            logger.warning("Runs do not end; they are handed on meanwhile", action="drain", runs=len(left))
         await asyncio.wait({leaving}, timeout=1.0)  # the database may be away; to retire does the same
         await self._retire()
 
@@ -182,9 +186,8 @@ class Engine:
             stack=found.stack,
         )  # fmt: skip
         # On a thread of its own: a database that is away, too, must not keep this process.
-        last = threading.Thread(
-            target=self._membership.hand_on_blocked, args=(self.worker_id, found), daemon=True
-        )
+        hand_on = self._membership.hand_on_blocked
+        last = threading.Thread(target=hand_on, args=(self.worker_id, found), daemon=True)
         last.start()
         last.join(_LAST_WRITE)
         if self._quarantine is not None:
@@ -357,6 +360,7 @@ class Engine:
             self._slots.release()
             self._writer.submit(attempts.release, attempts.Release(claimed.task.id, claimed.task.fence))
         else:
+            self.on_begin(claimed)
             self._runs.begin(claimed)
 
     def _give_way(self, why: str, **figures: Any) -> None:

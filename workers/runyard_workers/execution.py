@@ -9,6 +9,7 @@ import asyncio
 import importlib
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -27,6 +28,7 @@ from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
+from runyard_workers.development import Development
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes.pool import ProcessPool
 
@@ -45,12 +47,16 @@ class Execution:
         settings: Settings,
         app: Any = None,
         local: Local = Local(),
+        development: Development | None = None,
     ) -> None:
         self.settings = settings
         if settings.capture_output:
             run_output.install()  # before agents' modules keep the streams
         # Before anything is opened: a source of agents that does not exist ends the process at once.
-        loaded = catalogue.load_each(settings.agent_sources)
+        with development.loading() if development is not None else nullcontext():
+            loaded = catalogue.load_each(settings.agent_sources)
+        if development is not None:
+            development.may_serve(loaded)
         for broken in loaded.broken:
             logger.error("A source of agents is broken; the others work", action="load", source=broken)
         for empty in loaded.empty:
@@ -62,6 +68,8 @@ class Execution:
             # A worker without agents would claim nothing and look well.
             raise ConfigurationError(f"RUNYARD_AGENTS: no agent can be loaded{lines}")
         found = "some agents cannot be loaded" if loaded.broken else "a source holds no agent"
+        self._in_development = development is not None
+        self.refused: list[str] = []  # agents that could not be published, and why
         #: What its author has to correct, as one block; empty where every source gave something.
         self.problems = f"RUNYARD_AGENTS: {found}{lines}" if lines else ""
         self.definitions, self.manifests = loaded.definitions, loaded.manifests
@@ -90,9 +98,10 @@ class Execution:
             self.org_id,
             self.definitions.values(),
             manifests,
-            PublishRules.of(self.settings, self.sealer),
+            PublishRules.of(self.settings, self.sealer, revises=self._in_development),
             refused,
         )
+        self.refused = refused
         for reason in refused:
             logger.error("An agent was not published; the others are", action="publish", reason=reason)
         self.brings = tuple(brought)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import Context
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -24,6 +25,7 @@ from runyard_common.settings import Settings
 from runyard_common.stream import Follower, wake_ups
 from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.errors import ConfigurationError
+from runyard_workers.development import Development
 from runyard_workers.engine import Engine
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
@@ -49,6 +51,10 @@ class Runtime:
         self.deliverer: Deliverer | None = None
         self._wake_ups: wake_ups.Listener | None = None
         self.refused: ConfigurationError | None = None  # why it could not start
+        self.development: Development | None = (
+            None  # set before `start` where `runyard dev` has started the process
+        )
+        self.leaving = False  # it claims nothing more, while its runs go on
 
     async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -65,9 +71,11 @@ class Runtime:
         forks.install(loop)
         signals.install()
         raise_descriptor_limit()
-        self._execution = execution = Execution(
-            settings, self._app, Local(wake=self._wake, deliver=self._deliver)
-        )
+        development = self.development
+        local = Local(wake=self._wake, deliver=self._deliver)
+        if development is not None:
+            local = replace(local, publish=development.publish)
+        self._execution = execution = Execution(settings, self._app, local, development)
         if execution.problems:
             # Celery makes log lines of what goes to `sys.stderr`; this line is for the process that started the worker.
             (sys.__stderr__ or sys.stderr).write(f"runyard worker: {execution.problems}\n")
@@ -92,6 +100,8 @@ class Runtime:
             execution.resumes,
         )
         self.engine.on_enlisted = self._listen
+        if development is not None:
+            self.engine.on_begin = development.began
         self.engine.on_worn_out = _end_in_order
         await self._follower.start()
         await self.engine.start()
@@ -108,6 +118,8 @@ class Runtime:
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
         notify_ready()
+        if development is not None:
+            development.serves(execution.refused, lambda: loop.call_soon_threadsafe(self._begin_to_leave))
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
@@ -134,6 +146,20 @@ class Runtime:
         assert self.engine is not None
         self._unlisten()
         self._unlisten = self._follower.listen_worker(worker_id, self.engine.cancel_run)
+
+    def _begin_to_leave(self) -> None:
+        self._leave = asyncio.get_running_loop().create_task(self._leave_in_order(), name="leave")
+
+    async def _leave_in_order(self) -> None:
+        """Claim nothing more, let the runs under way end, and ask for the shutdown then."""
+        assert self.engine is not None
+        assert self.development is not None
+        engine, development = self.engine, self.development
+        self.leaving = True
+        if self._wake_ups is not None:
+            self._wake_ups.close()
+        await engine.leave(lambda: development.leaves(engine.running))
+        _end_in_order()
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""

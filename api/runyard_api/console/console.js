@@ -241,10 +241,10 @@ const isClosed = () => api("GET", "/tasks?limit=1").then(() => false, (error) =>
   throw error;
 });
 
-const entering = () => location.hash.match(/^#\/enter\/(.+)$/)?.[1];
+const entering = () => location.hash.match(/^#\/enter\/([^/]+)(?:\/(.+))?$/);
 
-async function byLink(token) { // a one-time link of the server's own machine: `runyard up` and `runyard console` print it
-  history.replaceState(null, "", `${location.pathname}#/runs`); // neither the history nor a reload tries it again
+async function byLink(token, page = "runs") { // a one-time link of the server's own machine: `runyard up` and `runyard console` print it
+  history.replaceState(null, "", `${location.pathname}#/${page}`); // neither the history nor a reload tries it again
   try {
     key.value = (await api("POST", "/login/link", { token })).key;
   } catch (error) { return signIn(error.message); }
@@ -253,7 +253,7 @@ async function byLink(token) { // a one-time link of the server's own machine: `
 
 async function begin() { // with the key of this tab, or the cookie of a sign-in
   if (invited()) return signIn();
-  if (entering()) return byLink(entering());
+  if (entering()) return byLink(...entering().slice(1));
   if (key.value) return open();
   const me = await api("GET", "/me").catch((error) => { if (error.status !== 401) throw error; });
   if (!me?.csrf_token) return signIn(refusedSignOn());

@@ -11,7 +11,7 @@ import typer
 
 import runyard
 from runyard_launch.cli import agents, events, keys, login, members, runs
-from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, need_server
+from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, examples, need_server
 from runyard_launch.problems import CommandFailed
 
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
@@ -109,6 +109,32 @@ def up(
 
     keep_files_private()
     raise typer.Exit(bring_up(workers, apis, demo or once, once))
+
+
+@app.command(epilog=examples("runyard dev my_agents.py", "runyard dev agents/ shop.quotes --no-open"))
+def dev(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders or modules of agents; else those of RUNYARD_AGENTS."),
+    ] = None,
+    opens: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open the console in a browser; else where there is a display."
+        ),
+    ] = None,
+) -> None:
+    """Serve agents while they are written: each save reloads them.
+
+    Everything on this machine, as with `up`, and one worker. Runs under way finish with the code that they began
+    with. Failures, and what runs print, appear here.
+    """
+    need_server()
+    from runyard_common.process import keep_files_private
+    from runyard_launch.development.dev import dev as develop
+
+    keep_files_private()
+    raise typer.Exit(develop(sources or [], opens))
 
 
 @app.command()

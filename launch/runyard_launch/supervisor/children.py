@@ -69,7 +69,8 @@ class Spec:
     `holds_up`: seconds for which later stages wait for it at most, and not at all once it has ended (None: until it
     is ready). `stop_order`: lower ones are stopped first, and have `grace` seconds for it. `repair` is tried when the
     child keeps dying: it may change what is wrong and returns what it did. A child without a `log` speaks on
-    the terminal. `runs_agents`: its exit code may be that of an agent's code.
+    the terminal. `runs_agents`: its exit code may be that of an agent's code. `on_end` gets the end of a child that is
+    not started again here.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Spec:
     fds: Sequence[int] = ()
     repair: Callable[[], str | None] | None = None
     runs_agents: bool = False
+    on_end: Callable[[Child, int], None] | None = None
 
 
 @dataclass

@@ -103,8 +103,9 @@ def write_address(home: Path, url: str) -> None:
     draft.replace(file)
 
 
-def sign_in_link(home: Path, url: str) -> str:
-    """A link to the console at `url` that signs in once, within ten minutes, on this machine. `CommandFailed`."""
+def sign_in_link(home: Path, url: str, page: str = "") -> str:
+    """A link to the console at `url` that signs in once, within ten minutes, on this machine, and leads to `page`
+    there, such as ``agents``. `CommandFailed`."""
     from runyard_common.identity.service import sign_in_links
 
     try:
@@ -114,7 +115,7 @@ def sign_in_link(home: Path, url: str) -> str:
             f"The home {home} cannot be written ({error.strerror}): run this as its user.",
             "home_not_writable",
         ) from None
-    return f"{url}/console#/enter/{token}"
+    return f"{url}/console#/enter/{token}" + (f"/{page}" if page else "")
 
 
 def unreachable(url: str) -> CommandFailed:

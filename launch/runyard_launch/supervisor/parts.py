@@ -54,12 +54,22 @@ class Plan:
         The api answers before the scheduler and the workers start, which would take the processor from it; the
         tables are migrated only where they are not of this version.
         """
+        grounds, serving, working = self.stages_without_workers()
+        working += [self._worker(n) for n in range(1, self.workers + 1)]
+        return [stage for stage in (grounds, serving, working) if stage]
+
+    def stages_without_workers(self) -> tuple[list[Spec], list[Spec], list[Spec]]:
+        """The same: what the others need, what serves, the scheduler."""
         grounds = [] if schema_version.is_newest(self.settings) else [self._migrations()]
         if self.settings.embedded_broker:
             grounds.append(self._valkey())
         serving = [*self._apis(), *([self._model()] if self.model.serve_local else [])]
-        working = [self._scheduler(), *(self._worker(n) for n in range(1, self.workers + 1))]
-        return [stage for stage in (grounds, serving, working) if stage]
+        return grounds, serving, [self._scheduler()]
+
+    def worker(self) -> Spec:
+        """A worker that reports by itself how far it is."""
+        spec = self._module("worker", "runyard_workers")
+        return replace(spec, stop_order=_FIRST, grace=self.settings.drain_seconds + 5)
 
     def clean_up(self) -> None:
         """Remove the addresses of servers that are no longer there."""

@@ -14,8 +14,14 @@ STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 class Signals:
     """Signals that arrived since the last `wait`."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, wakes: int) -> None:
         self._pipe = pipe
+        self._wakes = wakes
+
+    def wake(self) -> None:
+        """End a `wait` early, from any thread; also before it begins."""
+        with contextlib.suppress(OSError):  # full: it ends anyway; or closed
+            os.write(self._wakes, b"\0")  # no signal has this number
 
     def wait(self, seconds: float) -> list[int]:
         """Sleep until a signal comes (also a child's end) or the time is over; the signals, oldest first."""
@@ -32,7 +38,7 @@ def caught() -> Iterator[Signals]:
     before = {number: signal.signal(number, lambda *_: None) for number in (*STOP, signal.SIGCHLD)}
     wakeup = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
-        yield Signals(read)
+        yield Signals(read, write)
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():

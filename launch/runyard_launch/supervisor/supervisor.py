@@ -61,6 +61,8 @@ class Supervisor:
         self._code = 0
         self._children: list[Child] = []
         self._signals: Signals
+        #: Called in the main thread each time that something may have happened, and after `wake`.
+        self.on_look: Callable[[], None] = lambda: None
 
     def run(
         self,
@@ -69,17 +71,18 @@ class Supervisor:
         *,
         until_done: bool = False,
         up: Callable[[], None] = lambda: None,
+        until: Callable[[], bool] = lambda: True,
     ) -> int:
         """Start every stage once none of the one before holds it up, then stay up; the exit code.
 
-        `up` is called when all stages are ready, and `last` is started then. 0 after SIGINT, SIGTERM or SIGHUP
-        (2 when a worker could not load its agents), 130 after a second one; with `until_done` the exit code of
-        `last`, whose end stops everything. `StartProblem` if a child cannot be kept running.
+        `up` is called when all stages are ready and `until` is so, and `last` is started then. 0 after SIGINT, SIGTERM
+        or SIGHUP (2 when a worker could not load its agents), 130 after a second one; with `until_done` the exit code
+        of `last`, whose end stops everything. `StartProblem` if a child cannot be kept running.
         """
         within: float | None = None
         with caught() as self._signals:
             try:
-                code = self._run(stages, last, until_done, up)
+                code = self._run(stages, last, until_done, up, until)
             except Stopped as stopped:
                 within = QUICK_STOP if self._quick and stopped.at_terminal else None
                 self._report_stop(within)
@@ -92,12 +95,34 @@ class Supervisor:
             self._console.print("Killed what had not stopped yet.", style="yellow")
             return KILLED
 
+    def adopt(self, spec: Spec) -> Child:
+        """Start one more child. Call it in the main thread, once `run` has begun."""
+        child = Child(spec)
+        _start(child)
+        self._children.append(child)
+        return child
+
+    def forget(self, child: Child) -> None:
+        """Have no more to do with a child that has ended."""
+        self._children.remove(child)
+
+    def wake(self) -> None:
+        """Let the main thread call `on_look` now. From any thread, once `run` has begun."""
+        self._signals.wake()
+
     def _run(
-        self, stages: Iterable[Sequence[Spec]], last: Spec | None, until_done: bool, up: Callable[[], None]
+        self,
+        stages: Iterable[Sequence[Spec]],
+        last: Spec | None,
+        until_done: bool,
+        up: Callable[[], None],
+        until: Callable[[], bool],
     ) -> int:
         for stage in stages:
             self._start(stage)
         self._wait_for(lambda child: child.holds_up if child.spec.runs_agents else not child.is_ready)
+        while not until():
+            self._look(_LOOK_EVERY)
         up()
         if last is not None:
             code = self._finish(last)
@@ -126,9 +151,7 @@ class Supervisor:
 
     def _finish(self, spec: Spec) -> int:
         """Run a child to its end; its exit code."""
-        child = Child(spec)
-        _start(child)
-        self._children.append(child)
+        child = self.adopt(spec)
         while child.running:
             self._look(_IDLE, leave=child)
         self._children.remove(child)
@@ -139,15 +162,16 @@ class Supervisor:
         soon = [child.due - time.monotonic() for child in self._children if child.due is not None]
         if came := STOP.intersection(self._signals.wait(max(0.0, min([seconds, *soon])))):
             raise Stopped(at_terminal=signal.SIGINT in came)
-        for child in self._children:
+        for child in list(self._children):
             if (code := child.ended()) is not None and child is not leave:
-                self._handle_end(child, code)
+                (child.spec.on_end or self._handle_end)(child, code)
             if child.due is not None and child.due <= time.monotonic():
                 _start(child)
             if child.check_ready():
                 self._report_ready(child)
             if _loads_agents(child):
                 self._report_sources(child)
+        self.on_look()
 
     def _handle_end(self, child: Child, code: int) -> None:
         if child.spec.once:

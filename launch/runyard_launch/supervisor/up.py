@@ -22,14 +22,16 @@ def up(workers: int = 1, apis: int = 1, demo: bool = False, once: bool = False) 
     console, errors = Console(), Console(stderr=True)
     try:
         return _up(console, workers, apis, demo, once)
-    except GivenUp as problem:
-        for line in problem.lines:
-            errors.print(f"  | {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
-        errors.print(str(problem), style="red", markup=False, soft_wrap=True)
-        return problem.exit_code
     except StartProblem as problem:
-        errors.print(str(problem), style="red", markup=False, soft_wrap=True)
-        return problem.exit_code
+        return report_problem(errors, problem)
+
+
+def report_problem(errors: Console, problem: StartProblem) -> int:
+    """Print why nothing runs; the exit code."""
+    for line in problem.lines if isinstance(problem, GivenUp) else ():
+        errors.print(f"  | {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    errors.print(str(problem), style="red", markup=False, soft_wrap=True)
+    return problem.exit_code
 
 
 def _up(console: Console, workers: int, apis: int, demo: bool, once: bool) -> int:

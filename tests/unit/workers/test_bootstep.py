@@ -24,6 +24,7 @@ class Engine:
         self.settings = SimpleNamespace(drain_seconds=drain_seconds)
         self._start = start
         self.drains: list[float] = []
+        self.leaving = False
         self.seconds = 0.0
 
     async def start(self, slots: Any, threads: Any) -> None:
@@ -62,6 +63,9 @@ def test_the_consumer_takes_wake_ups_while_a_slot_is_free_and_none_in_a_drain() 
     assert step.info(celery)["pool"] == {"implementation": "solo", "max-concurrency": 2, "slots-in-use": 2}
     engine.slots.release()
     assert celery.consumer.has_free_slot()
+    engine.leaving = True  # its runs go on, and it claims nothing more
+    assert not celery.consumer.has_free_slot()
+    engine.leaving = False
     step.close(celery)
     assert not celery.consumer.has_free_slot()
     step.stop(celery)

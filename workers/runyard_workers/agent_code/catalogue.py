@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -46,6 +46,9 @@ class Loaded:
     manifests: list[Manifest]
     broken: list[str]
     empty: list[str]
+    errors: list[Broken] = field(
+        default_factory=list
+    )  # of those in `broken` that could not be read or imported
 
 
 def load(sources: Iterable[str]) -> tuple[dict[str, AgentDefinition], list[Manifest]]:
@@ -65,6 +68,7 @@ def load_each(sources: Iterable[str]) -> Loaded:
     found: list[tuple[Manifest, str]] = []
     broken: list[str] = []
     empty: list[str] = []
+    errors: list[Broken] = []
     enter_project()
     for source in sources:
         whole, before, modules = parts(source), _gathered(found, broken), len(sys.modules)
@@ -73,12 +77,13 @@ def load_each(sources: Iterable[str]) -> Loaded:
                 found += read()
             except Broken as error:
                 broken.append(error.message)
+                errors.append(error)
         # A module that another source has imported already declares nothing now.
         is_new = not whole or len(sys.modules) > modules
         if is_new and _gathered(found, broken) == before:
             empty.append(without_agents(source))
     definitions = _usable(broken)
-    return Loaded(definitions, _unique(found, definitions, broken), broken, empty)
+    return Loaded(definitions, _unique(found, definitions, broken), broken, empty, errors)
 
 
 def _gathered(found: list[tuple[Manifest, str]], broken: list[str]) -> tuple[Any, ...]:

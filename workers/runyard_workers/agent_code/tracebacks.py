@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import importlib
 import os
 import threading
 import traceback
@@ -29,7 +30,7 @@ _OURS: Final = tuple(
     f"{Path(str(file)).resolve().parent}{os.sep}"
     for file in (
         runyard_workers.__file__, runyard.__file__, runyard_common.__file__,
-        asyncio.__file__, concurrent.futures.__file__,
+        asyncio.__file__, concurrent.futures.__file__, importlib.__file__,
     )
 )  # fmt: skip
 _OUR_FILES: Final = tuple(str(Path(str(m.__file__)).resolve()) for m in (threading, contextvars))
@@ -45,6 +46,30 @@ def rendered(error: BaseException) -> str:
     if "  File " not in text:
         return ""
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 20]}\n… (cut)"
+
+
+def of_import(problem: BaseException) -> str:
+    """Why a source of agents could not be imported, by the error that `problem` was raised from: for a line that Python
+    cannot read its file, number and text. Empty where there is no more than the problem's own sentence."""
+    error = problem.__cause__
+    if error is None:
+        return ""
+    if isinstance(error, SyntaxError) and error.filename:
+        return "\n".join(_syntax(error))
+    return rendered(error) or one_line(error)
+
+
+def _syntax(error: SyntaxError) -> Iterator[str]:
+    """As other tracebacks here: the error first. With frames, where another module of the author imports that file."""
+    yield f"{type(error).__name__}: {error.msg}"
+    yield from _frames(error.__traceback__)
+    yield f'  File "{error.filename}", line {error.lineno}'
+    if error.text:
+        text = error.text.rstrip()
+        yield f"    {text.lstrip()[:_LONGEST_LINE]}"
+        at = (error.offset or 0) - 1 - (len(text) - len(text.lstrip()))
+        if 0 <= at < _LONGEST_LINE:
+            yield f"    {' ' * at}^"
 
 
 def _chain(error: BaseException) -> Iterator[str]:

@@ -145,6 +145,11 @@ class Runs:
         await self._wait(LAST_SECONDS)
         return self.lives()
 
+    async def ended(self) -> None:
+        """Return once no run is under way."""
+        while self._lives:
+            await self._wait(_LOOK_EVERY)
+
     async def _wait(self, seconds: float) -> None:
         running = [life.running for life in self.lives() if life.running is not None]
         if running:

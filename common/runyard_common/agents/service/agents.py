@@ -239,9 +239,9 @@ def _changed(
 
     The manifest of code (`shared`, kind python) is made of it: its author changes a schema or a timeout and starts the
     worker. That is published under the same version with the content's digest behind it. Its description alone may
-    change: it is the agent's, not the version's.
+    change: it is the agent's, not the version's. A manifest under `runyard dev` (`rules.revises`) is treated alike.
     """
-    if not (shared and manifest.kind == "python"):
+    if not (shared and (manifest.kind == "python" or rules.revises)):
         if manifests.only_seal_differs(version, document, rules):
             return _replace(tx, version, **rows.values(manifests.sealed(document, rules)))
         raise Conflict(

@@ -26,11 +26,14 @@ class PublishRules:
 
     sealer: Sealer | None = None
     public_tools: PublicTools = NOT_OPENED
+    revises: bool = (
+        False  # the operator's manifests with other content become versions of their own, as code does
+    )
 
     @staticmethod
-    def of(settings: Settings, sealer: Sealer) -> PublishRules:
+    def of(settings: Settings, sealer: Sealer, revises: bool = False) -> PublishRules:
         """The rules these settings make."""
-        return PublishRules(sealer, PublicTools.parse(settings.public_tools))
+        return PublishRules(sealer, PublicTools.parse(settings.public_tools), revises)
 
 
 #: Enough for manifests without credentials and without registered tools.

@@ -1,0 +1,121 @@
+"""`runyard dev` as an author uses it: saves while a run is under way, code that cannot be imported, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.launching import Launched, alive, children
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+WITHIN = 120.0  # seconds, on a machine that is busy with other things
+CODE = """import logging
+import time
+from pathlib import Path
+
+from runyard import BlockingContext, agent
+
+
+def gate():
+    print("waits in {version}")
+    while not Path("open").exists():
+        time.sleep(0.05)
+    return "{version}"
+
+
+@agent("waits")
+def waits(ctx: BlockingContext, args: dict) -> dict:
+    return {{"first": ctx.step("first", gate), "last": ctx.step("last", lambda: "{version}")}}
+
+
+@agent("answers")
+async def answers(ctx, args: dict) -> str:
+    print("printed by {version}")
+    logging.getLogger("shop").warning("logged by {version}")
+    if args.get("fail"):
+        raise LookupError("no such price")
+    return "{version}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An author's folder with one file."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    write(folder, "one")
+    return folder
+
+
+def write(project: Path, version: str, more: str = "") -> None:
+    (project / "bots.py").write_text(CODE.format(version=version) + more)
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNYARD_", "PYTHON"))}
+    return kept | {"RUNYARD_MODEL": "none", "RUNYARD_MODEL_BASE_URL": "http://127.0.0.1:9/v1", "RUNYARD_PORT": "0"}
+
+
+def runyard(project: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "runyard_launch.cli", *arguments]
+    done = subprocess.run(
+        command, env=environment(), cwd=project, capture_output=True, text=True, timeout=WITHIN
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def output_of(project: Path, task_id: str) -> object:
+    """What a run gave, once it has ended."""
+    return json.loads(runyard(project, "tasks", "follow", task_id, "--json").splitlines()[-1])["output"]
+
+
+def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_with(
+    project: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "runyard_launch.cli", "dev", "bots.py"]
+    dev = Launched(command, tmp_path / "dev.log", environment(), cwd=project)
+    try:
+        dev.until("Ctrl-C stops everything", WITHIN)
+        assert "#/enter/" in dev.output
+        processes = set(children(dev.process.pid))
+        under_way = runyard(project, "run", "waits")
+        dev.until(f"{under_way} │ waits in one", WITHIN)
+
+        write(project, "two")
+        dev.until("1 run goes on with the code that it began with", WITHIN)
+        dev.until("reloaded", WITHIN)
+        second = runyard(project, "run", "answers", "--args", '{"fail": true}')
+        dev.until("LookupError: no such price", WITHIN)
+        dev.until(f"{second} │ printed by two", WITHIN)
+        dev.until(f"{second} │ shop: logged by two", WITHIN)
+        dev.until('        raise LookupError("no such price")', WITHIN)
+        assert "runyard_workers" not in dev.output, "frames of Runyard's are left out"
+
+        write(project, "three", "import not_installed_anywhere\n")
+        dev.until("the code from before goes on", WITHIN)
+        line = len((project / "bots.py").read_text().splitlines())
+        assert f'File "{project / "bots.py"}", line {line}, in <module>' in dev.output
+        assert output_of(project, runyard(project, "run", "answers")) == "two"
+
+        write(project, "four", '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n')
+        dev.until("@default/added", WITHIN)
+        assert output_of(project, runyard(project, "run", "added")) == "four"
+
+        (project / "open").touch()
+        assert output_of(project, under_way) == {"first": "one", "last": "one"}
+        kept = processes & set(children(dev.process.pid))
+        assert len(processes - kept) <= 2, "a reload starts a worker, and nothing else"
+        everything = children(dev.process.pid)
+        code, _ = dev.end(signal.SIGINT)
+        assert code == 0
+        wait_until(lambda: not [pid for pid in everything if alive(pid)])
+    finally:
+        dev.stop()

@@ -60,7 +60,11 @@ def write(project: Path, version: str, more: str = "") -> None:
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNYARD_", "PYTHON"))}
-    return kept | {"RUNYARD_MODEL": "none", "RUNYARD_MODEL_BASE_URL": "http://127.0.0.1:9/v1", "RUNYARD_PORT": "0"}
+    return kept | {
+        "RUNYARD_MODEL": "none",
+        "RUNYARD_MODEL_BASE_URL": "http://127.0.0.1:9/v1",
+        "RUNYARD_PORT": "0",
+    }
 
 
 def runyard(project: Path, *arguments: str) -> str:
@@ -105,7 +109,11 @@ def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_
         assert f'File "{project / "bots.py"}", line {line}, in <module>' in dev.output
         assert output_of(project, runyard(project, "run", "answers")) == "two"
 
-        write(project, "four", '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n')
+        write(
+            project,
+            "four",
+            '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n',
+        )
         dev.until("@default/added", WITHIN)
         assert output_of(project, runyard(project, "run", "added")) == "four"
 

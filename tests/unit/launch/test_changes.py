@@ -30,7 +30,8 @@ def files(of: Project, before: Files | None = None) -> Files:
 
 
 @pytest.mark.parametrize(
-    "name", ["agents.py", "words.py", "shop/prices.py", "declared/greeter.yaml", "declared/new.json", "new/a.py"]
+    "name",
+    ["agents.py", "words.py", "shop/prices.py", "declared/greeter.yaml", "declared/new.json", "new/a.py"],
 )
 def test_code_of_the_project_and_manifests_of_a_source_are_changes(folder: Path, name: str) -> None:
     before = files(project(folder))
@@ -71,7 +72,9 @@ def test_a_save_without_a_change_is_none_and_a_removed_file_is_one(folder: Path)
     assert changed(again, files(project(folder), again)) == [folder / "words.py"]
 
 
-def test_a_source_elsewhere_counts_with_its_neighbours(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_source_elsewhere_counts_with_its_neighbours(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = tmp_path_factory.mktemp("other")
     (other / "bots.py").write_text("")
     (other / "beside.py").write_text("")
@@ -96,7 +99,9 @@ def test_saves_are_reported_together_also_in_a_folder_that_is_new(folder: Path) 
         assert reported == [[folder / "agents.py", folder / "words.py"]]
         (folder / "later").mkdir()
         (folder / "later/bot.py").write_text("1\n")
-        wait_until(lambda: folder / "later/bot.py" in {path for paths in reported for path in paths}, seconds=30)
+        wait_until(
+            lambda: folder / "later/bot.py" in {path for paths in reported for path in paths}, seconds=30
+        )
         (folder / "later/bot.py").write_text("2\n")
         wait_until(lambda: sum(folder / "later/bot.py" in paths for paths in reported) == 2, seconds=30)
     finally:

@@ -1,4 +1,4 @@
-"""The workers of `runyard dev`: which one serves after a save, and what happens to the one before. No process starts."""
+"""The workers of `runyard dev`: which one serves after a save, and what becomes of the one before. Nothing is started."""
 
 from __future__ import annotations
 
@@ -83,7 +83,12 @@ class Site:
     def loaded(self, worker: FakeWorker, agents: Any = AGENTS, broken: Any = ()) -> None:
         files = [str(self.file)]
         worker.connection.send(
-            development.LOADED, agents=agents, broken=list(broken), empty=["agents.py"], modules=[], files=files
+            development.LOADED,
+            agents=agents,
+            broken=list(broken),
+            empty=["agents.py"],
+            modules=[],
+            files=files,
         )
 
     def serves(self, worker: FakeWorker) -> None:
@@ -161,7 +166,8 @@ def test_a_save_while_the_agents_are_imported_begins_again_with_another_worker(s
     site.save()
     site.loads(site.started[1])
     wait_until(
-        lambda: (site.on_look(), any(one.stage.name == "LOADING" for one in site.workers._workers))[1], seconds=20
+        lambda: (site.on_look(), any(one.stage.name == "LOADING" for one in site.workers._workers))[1],
+        seconds=20,
     )
     site.save("x = 4\n")
     assert site.started[1].killed

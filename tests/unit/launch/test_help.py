@@ -19,7 +19,16 @@ NAMED = [(page.name, found) for page in PAGES for found in re.findall(r"`(runyar
 #: Their options are those of the program that they become.
 PASSED_ON = {"worker", "migrate"}
 #: Each is named in the help of its command by one that works.
-EXAMPLES = {"dev", "run", "tasks answer", "tasks review", "agents publish", "keys create", "members invite", "login"}
+EXAMPLES = {
+    "dev",
+    "run",
+    "tasks answer",
+    "tasks review",
+    "agents publish",
+    "keys create",
+    "members invite",
+    "login",
+}
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -140,7 +140,7 @@ class Terminal:
 
 
 def frames(text: str, folder: str) -> Iterable[tuple[str, bool]]:
-    """The lines of a traceback, each with whether it is of the code in `folder`, or says what was raised."""
+    """The lines of a traceback, each with whether it is of the code in `folder`, or names what was raised."""
     is_own = True
     for line in text.splitlines():
         if line.startswith('  File "'):

@@ -41,10 +41,8 @@ from runyard_workers.slots import Slots
 
 logger = structlog.get_logger("runyard.engine")
 
-#: How often an idle worker looks for work without a wake-up, in seconds.
-LOOK_EVERY = 3.0
-#: The same while another worker lacks agents that this one has, in seconds.
-LOOK_OFTEN = 0.5
+#: How often an idle worker looks for work without a wake-up, in seconds; and while another lacks agents that it has.
+LOOK_EVERY, LOOK_OFTEN = 3.0, 0.5
 #: When to look again for tasks that another transaction had locked, in seconds.
 LOOK_AGAIN = 0.05
 #: What handing on the runs of a blocked process may take before it ends all the same, in seconds.
@@ -94,8 +92,7 @@ class Engine:
         self._threads = threads
         run_suspect = quarantine.execute if quarantine is not None else None
         self._runs = Runs(prepare, writer, self._guard, threads, self._ended, run_suspect, self._ending)
-        self._busy_threads = 0
-        self._draining = self._worn_out = False
+        self._busy_threads, self._draining, self._worn_out = 0, False, False
         self._reserve = descriptors.Reserve()
         self._orphans: dict[str, Fence] = {}
         self._claimer = Service("claimer", self._claim_forever, lambda: not self._draining)

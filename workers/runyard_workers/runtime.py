@@ -51,9 +51,8 @@ class Runtime:
         self.deliverer: Deliverer | None = None
         self._wake_ups: wake_ups.Listener | None = None
         self.refused: ConfigurationError | None = None  # why it could not start
-        self.development: Development | None = (
-            None  # set before `start` where `runyard dev` has started the process
-        )
+        #: Set before `start` where `runyard dev` has started the process.
+        self.development: Development | None = None
         self.leaving = False  # it claims nothing more, while its runs go on
 
     async def start(self, slots: Slots, threads: RunThreads) -> None:

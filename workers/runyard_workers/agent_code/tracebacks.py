@@ -62,7 +62,11 @@ def of_import(problem: BaseException) -> str:
 def _syntax(error: SyntaxError) -> Iterator[str]:
     """As other tracebacks here: the error first. With frames, where another module of the author imports that file."""
     yield f"{type(error).__name__}: {error.msg}"
-    yield from _frames(error.__traceback__)
+    libraries = False  # an import hook of one shows its frames, too
+    for line in _frames(error.__traceback__):
+        libraries = "site-packages" in line if line.startswith("  File ") else libraries
+        if not libraries:
+            yield line
     yield f'  File "{error.filename}", line {error.lineno}'
     if error.text:
         text = error.text.rstrip()

@@ -1,4 +1,4 @@
-"""The workers of `runyard dev`: which one serves after a save, and what becomes of the one before. Nothing is started."""
+"""The workers of `runyard dev`: which one serves after a save, and what becomes of the one before. In this process."""
 
 from __future__ import annotations
 

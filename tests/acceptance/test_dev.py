@@ -95,7 +95,7 @@ def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_
 
         write(project, "two")
         dev.until("1 run goes on with the code that it began with", WITHIN)
-        dev.until("reloaded", WITHIN)
+        dev.until("✓ reloaded", WITHIN)
         second = runyard(project, "run", "answers", "--args", '{"fail": true}')
         dev.until("LookupError: no such price", WITHIN)
         dev.until(f"{second} │ printed by two", WITHIN)

@@ -111,7 +111,7 @@ def _welcome(console: Console, plan: Plan, opens: bool | None, agents: list[list
         console.print(f"  [bold]{label:<8}[/] {text}", soft_wrap=True, highlight=False)
     console.print(f"  [bold]{'model':<8}[/] {plan.model.name}", soft_wrap=True, highlight=False)
     console.print(
-        "  [dim]The link signs in once; `runyard console` makes another. Save a file, and it is reloaded. "
+        "  [dim]The link signs in once; `runyard console` makes another. Each save loads the agents again. "
         "Ctrl-C stops everything.[/]\n",
         soft_wrap=True,
     )

@@ -57,7 +57,7 @@ async def look(n: int) -> str:
 def respond(request: dict[str, Any]) -> Reply:
     """Turns that call the tool, then an answer; a streamed request is answered at once, piece by piece."""
     asked = last_user(request)
-    if request["stream"]:
+    if request.get("stream"):
         return reply(" ".join(["word"] * TOKENS) if asked == "Tokens." else ANSWER)
     turn = 1 + sum(message["role"] == "assistant" for message in request["messages"])
     return reply("done") if turn == (LONG if asked == "Long." else TURNS) else calls(bench_look={"n": turn})

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery
+from redis import Redis
 
 app = Celery("shop", broker=os.environ["SHOP_REDIS_URL"], backend=os.environ["SHOP_REDIS_URL"])
 app.conf.update(task_track_started=True, task_default_queue="shop", broker_connection_retry_on_startup=True)
@@ -43,3 +44,12 @@ def count(self: Any, of: int) -> int:
     """Report each half."""
     self.update_state(state="PROGRESS", meta={"current": 1, "total": of, "message": "half"})
     return of
+
+
+@app.task(name="shop.deliver")  # type: ignore[untyped-decorator]
+def deliver(order: str) -> dict[str, Any]:
+    """Send a parcel, and wait until it has arrived."""
+    with Redis.from_url(os.environ["SHOP_REDIS_URL"], socket_timeout=None) as shelf:
+        shelf.rpush("sent", order)
+        arrived = shelf.blpop(["arrived"], timeout=120)
+    return {"order": order, "delivered": arrived is not None}

@@ -212,6 +212,21 @@ def test_an_agent_is_run_by_its_form_answered_and_its_review_edited(page: Page, 
     }  # fmt: skip
 
 
+def test_the_form_of_an_authors_types_lets_choose_and_leave_out(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url('/console')}#/agents/%40console%2Fparcel")
+    page.get_by_label("number").fill("12")
+    page.get_by_label("Kind").select_option("Transfer")
+    page.get_by_label("days").fill("30")
+    page.get_by_role("button", name="Add back_to").click()
+    page.get_by_label("street").fill("Market 1")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator(".head .badge")).to_have_text("completed")
+    task = stack.task(page.url.rpartition("/")[2])
+    assert task["output"] == {
+        "pay": {"type": "transfer", "days": 30}, "to": None, "back_to": {"street": "Market 1"},
+    }  # fmt: skip
+
+
 def test_the_inbox_keeps_what_is_typed_while_others_come_and_go(page: Page, stack: Stack) -> None:
     first = stack.submit("@demo/invoice_check", {"lines": [{"amount": 1}]})
     stack.until(first, "waiting_for_input")

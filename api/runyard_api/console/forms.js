@@ -9,17 +9,29 @@ const DEEPEST = 6; // levels of a schema that contains itself
 function resolved(schema, root) { // what a reference, or an alternative to null, means
   const name = schema?.$ref?.match(/^#\/\$defs\/(.+)$/)?.[1];
   if (name) return resolved({ ...root?.$defs?.[name], ...schema, $ref: undefined }, root);
-  const others = schema?.anyOf?.filter((one) => one.type !== "null");
-  const scalars = others?.every((one) => ["number", "integer", "string"].includes(one.type));
-  const one = others?.length === 1 ? others[0] : scalars && others.find((other) => other.type === "string");
-  return one ? resolved({ ...one, ...schema, anyOf: undefined }, root) : schema;
+  const others = alternatives(schema);
+  const scalars = others.every((one) => ["number", "integer", "string"].includes(one.type));
+  const one = others.length === 1 ? others[0] : scalars && others.find((other) => other.type === "string");
+  return one ? resolved({ ...one, ...schema, anyOf: undefined, oneOf: undefined }, root) : schema;
 }
+
+const alternatives = (schema) => (schema?.anyOf ?? schema?.oneOf ?? []).filter((one) => one.type !== "null");
+const kindOf = (schema) => (Array.isArray(schema?.type) ? schema.type.find((t) => t !== "null") : schema?.type);
 
 export function field(given, name, required, initial, root = given, depth = 0) {
   const schema = depth > DEEPEST ? {} : resolved(given, root);
-  const kind = Array.isArray(schema?.type) ? schema.type.find((t) => t !== "null") : schema?.type;
+  const kind = kindOf(schema);
   initial = initial ?? schema?.default;
-  if (kind === "object" && schema.properties) return objectField(schema, name, initial, root, depth);
+  if (schema?.const !== undefined) return { node: null, read: () => schema.const };
+  const choices = alternatives(schema).map((one) => resolved(one, root));
+  if (choices.length > 1 && choices.some((one) => one?.properties)) {
+    return choiceField(schema, choices, name, required, initial, root, depth);
+  }
+  if (kind === "object" && schema.properties) {
+    const open = required || !name || initial != null;
+    return open ? objectField(schema, name, initial, root, depth)
+      : optional(name, () => objectField(schema, name, undefined, root, depth));
+  }
   if (kind === "array" && schema.items && !schema.items.enum) {
     return arrayField(schema, name, required, initial, root, depth);
   }
@@ -41,7 +53,7 @@ export function field(given, name, required, initial, root = given, depth = 0) {
     const long = !schema.format && !(schema.maxLength <= 80);
     input = long ? h("textarea", { ...about, rows: 1 }, initial ?? "")
       : h("input", { ...about, type: { date: "date", email: "email", uri: "url" }[schema.format] ?? "text",
-        value: initial });
+        value: initial, placeholder: { "date-time": "2026-01-31T12:00:00Z" }[schema.format] });
   } else {
     input = h("textarea", { ...about, rows: 5, spellcheck: "false", class: "code", placeholder: "JSON" },
       initial === undefined ? "" : JSON.stringify(initial, null, 2));
@@ -71,6 +83,50 @@ function objectField(schema, name, initial, root, depth) {
     node: name ? h("fieldset", {}, h("legend", {}, name), nodes) : h("div", {}, nodes),
     read: () => Object.fromEntries(fields.map(([key, f]) => [key, f.read()]).filter(([, v]) => v !== undefined)),
   };
+}
+
+function optional(name, make) { // an object that may be left out: its own required fields count once it is there
+  let inner = null;
+  const node = h("div", { class: "field" });
+  const add = button(`Add ${name}`, () => { inner = make(); show(); }, "quiet");
+  const remove = button("Remove", () => { inner = null; show(); }, "quiet");
+  const show = () => node.replaceChildren(inner ? h("div", { class: "item" }, inner.node, remove) : add);
+  show();
+  return { node, read: () => inner?.read() };
+}
+
+function choiceField(schema, choices, name, required, initial, root, depth) { // one of several schemas
+  let inner;
+  const place = h("div", {});
+  const show = (number) => {
+    inner = number === "" ? null
+      : field(choices[number], titleOf(choices[number], Number(number)), true, initial, root, depth + 1);
+    place.replaceChildren(...(inner ? [inner.node] : []));
+  };
+  const fits = choices.findIndex((one) => initial != null && isLike(initial, one));
+  const first = fits >= 0 ? fits : required ? 0 : "";
+  const id = `f${++fieldNumber}`;
+  const options = choices.map((one, i) => h("option", { value: i, selected: i === first }, titleOf(one, i)));
+  const select = h("select", { id, "data-key": id, onchange: () => { initial = undefined; show(select.value); } },
+    !required && h("option", { value: "", selected: first === "" }, "—"), options);
+  show(first);
+  return {
+    node: h("fieldset", {}, h("legend", {}, name || "Answer"),
+      h("div", { class: "field" }, h("label", { for: id }, "Kind"), select,
+        schema?.description && h("small", {}, schema.description)), place),
+    read: () => inner?.read(),
+  };
+}
+
+const titleOf = (schema, number) => schema?.title ?? schema?.const ?? kindOf(schema) ?? `Choice ${number + 1}`;
+
+function isLike(value, schema) { // whether a value was probably written for this one of several schemas
+  if (schema?.properties) {
+    return typeof value === "object" && (schema.required ?? []).every((key) => key in value) &&
+      Object.entries(schema.properties).every(([key, one]) => one.const === undefined || one.const === value[key]);
+  }
+  const kind = Array.isArray(value) ? "array" : Number.isInteger(value) ? "integer" : typeof value;
+  return kindOf(schema) === kind || (kindOf(schema) === "number" && kind === "integer");
 }
 
 function arrayField(schema, name, required, initial, root, depth) {

@@ -53,7 +53,7 @@ export const when = (at) => at && h("time", { datetime: at, title: new Date(at).
 setInterval(() => document.querySelectorAll("time[datetime]").forEach((t) => { t.textContent = ago(t.dateTime); }), 5000);
 
 export function duration(from, to) {
-  const s = (Date.parse(to ?? new Date()) - Date.parse(from)) / 1000;
+  const s = Math.max(0, (to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
   return s < 1 ? `${Math.round(s * 1000)} ms` : s < 90 ? `${s.toFixed(1)} s` : `${Math.round(s / 60)} min`;
 }
 

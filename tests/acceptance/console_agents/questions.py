@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from runyard import Context, agent
 
@@ -64,3 +66,37 @@ async def patient(ctx: Context, args: dict[str, Any]) -> str:
     """Works until it is stopped; one at a time."""
     await asyncio.sleep(600)
     return "done"
+
+
+class Card(BaseModel):
+    """Paid at once."""
+
+    type: Literal["card"]
+    number: str
+
+
+class Transfer(BaseModel):
+    """Paid later."""
+
+    type: Literal["transfer"]
+    days: int | None = None
+
+
+class Address(BaseModel):
+    """Where a parcel goes."""
+
+    street: str
+
+
+class Parcel(BaseModel):
+    """What types of an author's give a form: one of several, and objects that may be left out."""
+
+    pay: Annotated[Card | Transfer, Field(discriminator="type")]
+    to: Address | None = None
+    back_to: Address | None = None
+
+
+@agent("@console/parcel", version="1.0.0")
+async def parcel(ctx: Context, args: Parcel) -> Parcel:
+    """Returns what it was given."""
+    return args

@@ -22,8 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from runyard import authoring
 from runyard.authoring import AgentDefinition
 from runyard.extras import MissingExtra
+from runyard.replays import NotReplayable, Replay
 
 #: A decorated function, its definition, a registered name, a manifest, or the file that holds one.
 Agent = Callable[..., Any] | AgentDefinition | Mapping[str, Any] | str | Path
@@ -128,6 +130,8 @@ class Outcome:
     cost: float  # USD
     tokens: tuple[str, ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)  # what `ctx.state` has at the end
+    #: Its journal with all that its code was given, for `replay`; as JSON a file like those of `runyard tasks journal`.
+    journal: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def of_type(self, type: str) -> list[Mapping[str, Any]]:
         """The data of the events of one type."""
@@ -196,6 +200,43 @@ async def arun(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome
     return outcome
 
 
+def replay(
+    agent: Callable[..., Any] | AgentDefinition | str,
+    journal: str | Path | Mapping[str, Any],
+    *,
+    files: Mapping[str, bytes] | None = None,
+    timeout: float = 60.0,
+) -> Replay:
+    """Run an agent's present code on the recorded journal of a run, as its next attempt would, executing nothing that
+    is new: whether it still fits, and what it would do next. `replay(…).check()` raises `AssertionError` where it does
+    not.
+
+    journal: a file that ``runyard tasks journal TASK`` or ``runyard replay TASK --save FILE`` wrote. files: what is in
+    the run's attached files, by name. timeout: seconds. Code outside the calls of the context runs as ever.
+
+    Raises `NotReplayable` for a file that is no recording, or an agent that is none.
+    """
+    engine = _part("replaying")
+    recorded = importlib.import_module("runyard_workers.replaying.recorded")
+    definition = agent if isinstance(agent, AgentDefinition) else _definition(agent)
+    found = recorded.recording(recorded.document(journal))
+    done = engine.run(definition, found, files, timeout)
+    assert isinstance(done, Replay)
+    return done
+
+
+def _definition(agent: Callable[..., Any] | str) -> AgentDefinition:
+    known = authoring.every_version() | authoring.registered()
+    found = (
+        known.get(agent) or known.get(f"@default/{agent}")
+        if isinstance(agent, str)
+        else authoring.definition_of(agent)
+    )
+    if found is None:
+        raise NotReplayable(f"{agent!r} is no agent: decorate it with @agent, or import its module.")
+    return found
+
+
 def _tidied(more: Given) -> dict[str, Any]:
     crashes = more.get("crash_after")
     return {**more} | ({"crash_after": (crashes,)} if isinstance(crashes, int) else {})
@@ -203,8 +244,12 @@ def _tidied(more: Given) -> dict[str, Any]:
 
 def _engine() -> Any:
     # By name: this package is what authors install, and brings no server code with it.
+    return _part("testkit")
+
+
+def _part(name: str) -> Any:
     try:
-        return importlib.import_module("runyard_workers.testkit")
+        return importlib.import_module(f"runyard_workers.{name}")
     except ModuleNotFoundError as missing:
         raise MissingExtra("Running an agent in a test", "server") from missing
 

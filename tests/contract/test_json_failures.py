@@ -36,6 +36,8 @@ SERVER = {
     "tasks review": f"{NOWHERE} approve",
     "tasks cancel": NOWHERE,
     "tasks inbox": "",
+    "tasks journal": NOWHERE,
+    "replay": NOWHERE,
     "agents list": "",
     "events send": "paid",
     "agents publish": "greeter.yaml",
@@ -64,6 +66,8 @@ MISSING = {
     "tasks answer": (f"{NOWHERE} yes", "task_not_found"),
     "tasks review": (f"{NOWHERE} approve", "task_not_found"),
     "tasks cancel": (NOWHERE, "task_not_found"),
+    "tasks journal": (NOWHERE, "task_not_found"),
+    "replay": (NOWHERE, "task_not_found"),
     "agents publish": ("nowhere.yaml", "not_a_manifest"),
     "keys revoke": (NOWHERE, "key_not_found"),
 }

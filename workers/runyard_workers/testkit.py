@@ -37,6 +37,7 @@ from runyard_common.runs.service import admissions, claims, rescues, sent_events
 from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.sessions.queries import messages, sessions, state
 from runyard_common.sessions.rules import Message, state_scope
+from runyard_common.sessions.service import recordings
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
@@ -390,7 +391,9 @@ class _Bench:
 
     def _outcome(self, task: Task) -> Outcome:
         with self._store.read() as conn:
-            logged = events.after(OrgScope(conn, task.org_id), task.id, 0, 100_000)
+            scope = OrgScope(conn, task.org_id)
+            logged = events.after(scope, task.id, 0, 100_000)
+            recorded = recordings.whole(scope, task.id)
             kept = state.values(conn, state_scope(task.session_id, task.id))
         error = task.error if task.status == "failed" else None
         if error and "The script has no answer" in error["message"]:
@@ -407,6 +410,7 @@ class _Bench:
             task.cost_micros / 1_000_000,
             tuple(self._heard.tokens),
             kept,
+            recorded,
         )
 
 

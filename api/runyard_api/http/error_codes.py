@@ -234,6 +234,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "tag_needed": (409, "The tag latest stays."),
     "agent_in_use": (409, "Tasks of the agent are under way."),
     "agent_is_code": (409, "The agent is code: change and publish it there."),
+    "not_your_agent": (403, "The agent is another organisation's: only its outside is shown."),
     "agent_shared": (403, "The operator publishes the agent for all organisations."),
     "tool_not_open": (403, "A tool is not open to the agent; the operator opens it, or publishes the agent."),
     "unknown_tool": (400, "No worker has registered a tool that the manifest names."),

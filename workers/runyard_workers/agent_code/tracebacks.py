@@ -105,7 +105,7 @@ def _before(error: BaseException) -> tuple[BaseException | None, str]:
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:
     kept = [
-        (frame, line) for frame, line in traceback.walk_tb(trace) if not _is_ours(frame.f_code.co_filename)
+        (frame, line) for frame, line in traceback.walk_tb(trace) if not is_ours(frame.f_code.co_filename)
     ]
     left_out = len(kept) - 2 * _MOST_FRAMES
     if left_out > 0:
@@ -118,6 +118,7 @@ def _frames(trace: TracebackType | None) -> Iterator[str]:
             yield f"    {one.line[:_LONGEST_LINE]}"
 
 
-def _is_ours(file: str) -> bool:
+def is_ours(file: str) -> bool:
+    """Whether a file of a frame is Runyard's, or what runs code for it."""
     path = str(Path(file).resolve())
     return path.startswith(_OURS) or path in _OUR_FILES or file.startswith("<frozen ")

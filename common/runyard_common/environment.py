@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
+from runyard_common import env_file
 from runyard_common.settings import PREFIX, Settings
 from runyard_common.values import broker_urls
 from runyard_common.values.errors import ConfigurationError
@@ -22,7 +22,7 @@ _OF_COMPOSE = {"RUNYARD_BIND": "PUBLISH_ADDRESS", "RUNYARD_MEMORY": "CONTAINER_M
 def load(**overrides: Any) -> Settings:
     """The settings of this process; `ConfigurationError` names an unknown or impossible one."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    in_file = _env_file()
+    in_file = env_file.variables()
     given = {*os.environ, *(name.upper() for name in in_file)}
     unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known | OF_CLIENTS)
     if unknown:
@@ -43,15 +43,6 @@ def load(**overrides: Any) -> Settings:
         name = PREFIX + str(first["loc"][0]).upper()
         message = first["msg"].removeprefix("Value error, ").removesuffix(".")
         raise ConfigurationError(f"{name}: {message}.", field=name) from None
-
-
-def _env_file() -> Mapping[str, str | None]:
-    try:
-        return dotenv_values(".env")
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigurationError(
-            f".env cannot be read ({error}): make it a UTF-8 text of this user."
-        ) from None
 
 
 def _values(variables: Mapping[str, str | None]) -> dict[str, Any]:

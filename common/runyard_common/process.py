@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TextIO
+
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def descriptor_limit() -> int:
@@ -55,3 +58,11 @@ def without(*modules: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+def log_at_last(stream: TextIO) -> None:
+    """Write the warnings of loggers that have no handler, without one at the root: that is for authors to set."""
+    handler = logging.StreamHandler(stream)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.lastResort = handler

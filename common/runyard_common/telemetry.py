@@ -8,6 +8,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from runyard_common.process import LOG_FORMAT, log_at_last
 from runyard_common.values.addresses import masked
 
 
@@ -38,15 +39,22 @@ class TolerantStream:
         return getattr(self._stream, name)
 
 
-def configure(level: str = "info") -> None:
-    """Send structlog and standard logging to standard error, as console lines or as JSON when not on a terminal."""
+def configure(level: str = "info", *, beside_authors: bool = False) -> None:
+    """Send structlog and standard logging to standard error, as console lines or as JSON when not on a terminal.
+
+    `beside_authors`, in a process that runs their code: the root logger stays as Python made it, so that their
+    `basicConfig` counts. Until then warnings of others go to standard error, too.
+    """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     # sys.stderr itself, as libraries and Python's own last words write to it too.
     stream = sys.stderr if isinstance(sys.stderr, TolerantStream) else TolerantStream(sys.stderr)
     sys.stderr = cast("TextIO", stream)
-    logging.basicConfig(
-        level=max(number, logging.WARNING), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    if beside_authors:
+        if not isinstance(sys.stdout, TolerantStream):
+            sys.stdout = cast("TextIO", TolerantStream(sys.stdout))  # a full disk ends no run that prints
+        log_at_last(sys.stderr)
+    else:
+        logging.basicConfig(level=max(number, logging.WARNING), format=LOG_FORMAT)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )

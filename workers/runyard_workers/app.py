@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_init
+from celery.signals import celeryd_init, setup_logging
 
 from runyard_common import telemetry
 from runyard_common.broker.application import application
@@ -20,14 +20,14 @@ from runyard_workers.runtime import Runtime
 
 def refuse(error: ConfigurationError) -> NoReturn:
     """End on settings that cannot work: the last line has the reason, and exit code 2 ends the restarts."""
-    # Celery makes log lines of what goes to `sys.stderr`; this line is for the process that started the worker.
+    # Whatever code has put in the place of `sys.stderr`: this line is for the process that started the worker.
     (sys.__stderr__ or sys.stderr).write(f"runyard worker: {error.message}\n")
     sys.exit(2)
 
 
 try:
     settings = load()
-    telemetry.configure(settings.log_level)
+    telemetry.configure(settings.log_level, beside_authors=True)
     app = application(settings)
 except ConfigurationError as problem:
     refuse(problem)
@@ -45,4 +45,9 @@ def _begin(**_: Any) -> None:
         refuse(problem)
 
 
+def _leave_logging(**_: Any) -> None:
+    """Celery sets up logging and the standard streams where nothing answers this signal: they are the authors'."""
+
+
 celeryd_init.connect(_begin, weak=False)
+setup_logging.connect(_leave_logging, weak=False)

@@ -177,11 +177,13 @@ def _given(name: str) -> str:
     """A variable of the environment or of `.env`."""
     if value := os.environ.get(name):
         return value.strip()
-    if not Path(".env").is_file():
-        return ""
-    from dotenv import dotenv_values
+    from runyard_common import env_file
+    from runyard_common.values.errors import ConfigurationError
 
-    return (dotenv_values(".env").get(name) or "").strip()
+    try:
+        return (env_file.variables().get(name) or "").strip()
+    except ConfigurationError as error:
+        raise SettingsProblem(error.message) from None
 
 
 def outcome(run: Run) -> Outcome:

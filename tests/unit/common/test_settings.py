@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -227,3 +228,29 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 def _default(value: object) -> str:
     return "" if value == "" else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_what_is_foreign_in_the_env_file_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b'PORT=9\n=== "\nCAF\xe9=1\nB="open\nRUNYARD_PORT=${PORT}100\n')
+    assert load().port == 9100
+    assert "PORT" not in os.environ
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_called_env_is_no_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    assert load().port == 8000
+
+
+@pytest.mark.parametrize("line", [b'RUNYARD_HOST="open', b"RUNYARD_HOST=caf\xe9"])
+def test_a_setting_in_the_env_file_that_cannot_be_read_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"OTHER=1\n" + line + b"\n")
+    with pytest.raises(ConfigurationError, match=r"\.env, line 2: RUNYARD_HOST"):
+        load()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import logging
 import os
 import pickle
 import signal
@@ -21,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from runyard.authoring import AgentDefinition
+from runyard_common.process import log_at_last
 from runyard_workers.agent_code import run_output
 from runyard_workers.agent_code.run_output import LONGEST_LINE, Lines
 from runyard_workers.isolation import orders
@@ -170,7 +170,7 @@ def _prepare(stack: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker in the background has it ignored
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_at_last(sys.stderr)
     sys.argv = [""]
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)

@@ -7,10 +7,11 @@ forgot the session gets a new one, and the call that it refused.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -35,8 +36,24 @@ from runyard_workers.agent.wire.mcp import (
 from runyard_workers.agent.wire.text import clean
 from runyard_workers.attempts.attempt import Attempt
 
+_ENV_FILE: Final = "FASTMCP_ENV_FILE"
+
+
+@contextmanager
+def _settings_of_no_file() -> Iterator[None]:
+    """Meanwhile the library beneath reads no `.env` of the current folder: that is an author's, or the operator's."""
+    before = os.environ.get(_ENV_FILE)
+    os.environ.setdefault(_ENV_FILE, os.devnull)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_ENV_FILE, None)
+
+
 try:
-    from pydantic_ai.mcp import MCPToolset
+    with _settings_of_no_file():
+        from pydantic_ai.mcp import MCPToolset
 except ImportError:  # the extra `mcp` is not installed: a connection cannot be made
     if extras.installed("fastmcp"):
         raise

@@ -244,7 +244,7 @@ def test_an_env_file_that_is_no_text_is_refused_in_a_sentence(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_bytes(b"RUNYARD_MODEL=\xff\xfe\n")
-    with pytest.raises(SettingsProblem, match=r"\.env cannot be read"):
+    with pytest.raises(SettingsProblem, match=r"\.env, line 1: RUNYARD_MODEL"):
         preflight.read_settings()
 
 

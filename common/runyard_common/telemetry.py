@@ -39,17 +39,17 @@ class TolerantStream:
         return getattr(self._stream, name)
 
 
-def configure(level: str = "info", *, beside_authors: bool = False) -> None:
+def configure(level: str = "info", *, hosts_code: bool = False) -> None:
     """Send structlog and standard logging to standard error, as console lines or as JSON when not on a terminal.
 
-    `beside_authors`, in a process that runs their code: the root logger stays as Python made it, so that their
+    `hosts_code`, in a process that runs authors' code: the root logger stays as Python made it, so that their
     `basicConfig` counts. Until then warnings of others go to standard error, too.
     """
     number = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     # sys.stderr itself, as libraries and Python's own last words write to it too.
     stream = sys.stderr if isinstance(sys.stderr, TolerantStream) else TolerantStream(sys.stderr)
     sys.stderr = cast("TextIO", stream)
-    if beside_authors:
+    if hosts_code:
         if not isinstance(sys.stdout, TolerantStream):
             sys.stdout = cast("TextIO", TolerantStream(sys.stdout))  # a full disk ends no run that prints
         log_at_last(sys.stderr)

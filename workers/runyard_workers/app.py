@@ -20,14 +20,14 @@ from runyard_workers.runtime import Runtime
 
 def refuse(error: ConfigurationError) -> NoReturn:
     """End on settings that cannot work: the last line has the reason, and exit code 2 ends the restarts."""
-    # Whatever code has put in the place of `sys.stderr`: this line is for the process that started the worker.
+    # Not `sys.stderr`, which code may have replaced: this line is for the process that started the worker.
     (sys.__stderr__ or sys.stderr).write(f"runyard worker: {error.message}\n")
     sys.exit(2)
 
 
 try:
     settings = load()
-    telemetry.configure(settings.log_level, beside_authors=True)
+    telemetry.configure(settings.log_level, hosts_code=True)
     app = application(settings)
 except ConfigurationError as problem:
     refuse(problem)

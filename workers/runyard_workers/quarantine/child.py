@@ -210,7 +210,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # of the whole process group: the worker decides
         signal.signal(number, signal.SIG_IGN)
     settings = load()
-    telemetry.configure(settings.log_level, beside_authors=True)
+    telemetry.configure(settings.log_level, hosts_code=True)
     memory = Page(mmap.mmap(page, WIDTH * PLACES))
     threads = PagedThreads(settings.worker_concurrency, memory)
 

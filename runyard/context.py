@@ -214,6 +214,14 @@ class Context(_RunInfo, AwaitedCalls):
         """An access of `state`: {there, value?}."""
 
     @abstractmethod
+    async def secret(self, name: str) -> str:
+        """The organisation's secret of this name, as it is now; no journal has it.
+
+        It is taken out of what the run stores and logs afterwards, as far as it is found there unchanged: a step that
+        returns it returns ``[redacted]``. Raises `AgentError` secret_not_found.
+        """
+
+    @abstractmethod
     async def emit(self, type: str, data: Any = None) -> None:
         """Report an event of the agent's own to the task's log and followers."""
 
@@ -293,6 +301,10 @@ class BlockingContext(_RunInfo, BlockingCalls):
     @abstractmethod
     def _state(self, op: str, name: str, value: Any) -> Any:
         """See `Context._state`."""
+
+    @abstractmethod
+    def secret(self, name: str) -> str:
+        """See `Context.secret`."""
 
     @abstractmethod
     def emit(self, type: str, data: Any = None) -> None:

@@ -150,6 +150,7 @@ class Request:
     events: Sequence[Sent] = ()
     history: Sequence[Mapping[str, Any]] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: Mapping[str, bytes] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     agents: Sequence[Agent] = ()
@@ -167,6 +168,7 @@ class Given(TypedDict, total=False):
     events: Sequence[Sent]
     history: Sequence[Mapping[str, Any]]
     state: Mapping[str, Any]
+    secrets: Mapping[str, str]
     files: Mapping[str, bytes]
     options: Mapping[str, Any]
     agents: Sequence[Agent]
@@ -181,12 +183,12 @@ def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
     people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. events: what comes
     from outside (`event()`), each once a run waits for it; a wait without one times out where it may. history:
-    earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the beginning. files:
-    attachments by name. options: request options (rules, mcp_servers, …). agents: further agents this one runs or
-    hands over to. crash_after: the process is lost after so many journal writes, once for each number. timeout:
-    seconds. processes: agents that declare ``isolation="process"`` run in child processes, with their limits, as a
-    worker runs them. By default they run in threads of the test's process, where what a test replaces is replaced for
-    them, too.
+    earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the beginning. secrets:
+    what `ctx.secret` finds. files: attachments by name. options: request options (rules, mcp_servers, …). agents:
+    further agents this one runs or hands over to. crash_after: the process is lost after so many journal writes, once
+    for each number. timeout: seconds. processes: agents that declare ``isolation="process"`` run in child processes,
+    with their limits, as a worker runs them. By default they run in threads of the test's process, where what a test
+    replaces is replaced for them, too.
 
     Raises `AssertionError` for a question without an answer, a script that ends too soon, or a run that hangs.
     """

@@ -328,3 +328,11 @@ def undoes_plainly(ctx: BlockingContext, args: dict[str, Any]) -> None:
     for name in ("a", "b"):
         ctx.on_failure(name, _write, args["file"], name)
     raise AgentError("no", code="cause")
+
+
+@agent("@process/secret", isolation="process")
+def secret(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
+    """Reads a secret."""
+    found = ctx.secret("TOKEN")
+    there = any(part in value for value in os.environ.values() for part in found.splitlines())
+    return {"read": "horse" in found, "in_environment": there, "shown": found}

@@ -116,6 +116,7 @@ def payloads(ids: dict[str, str]) -> dict[str, Any]:
         "native.change_version": {"yanked": True},
         "native.create_limit": {"kind": "session", "max_concurrent": 9},
         "native.replace_limit": {"kind": "session", "max_concurrent": 1},
+        "native.put_secret": {"value": f"secret {fresh}"},
         "native.create_key": {"name": "k"},
         "native.change_password": {"current": "not this one", "new": "another good one"},
         "native.create_organisation": {"name": "o", "owner_email": f"{fresh}@example.com"},
@@ -159,6 +160,11 @@ def _made(answer: httpx2.Response) -> Any:
     return answer.json()
 
 
+def _secret(client: httpx2.Client) -> str:
+    """The name of a secret."""
+    return str(_made(client.put("/api/v1/secrets/TOKEN", json={"value": "a secret value"}))["name"])
+
+
 def _model(client: httpx2.Client) -> str:
     """The id of a model that nugen's agents may be made for."""
     listed = _made(client.get("/api/v3/agents/available_models/"))
@@ -190,7 +196,7 @@ def populate(api: Api, org_id: str) -> World:
             "limit_id": _made(client.post("/api/v1/limits", json={"kind": "session", "max_concurrent": 9}))["id"],
             "key_id": _made(client.post("/api/v1/keys", json={"name": "k"}))["id"],
             "schedule_id": _made(client.post("/api/v1/schedules", json=later))["id"],
-            "sign_in_id": "si_nothing",
+            "sign_in_id": "si_nothing", "secret_name": _secret(client),
             "invitation_id": _made(client.post("/api/v1/invitations", json={"email": "a@example.com"}))["id"],
             "user_id": person(api, f"{name}@example.com", (org_id, Role.MEMBER)),
             "application_id": application["id"], "scope": "@shop", "name": name,

@@ -192,6 +192,7 @@ class Settings(BaseModel):
     max_unread_messages: int = _cap("unread_messages")
     max_idempotent_answers: int = _cap("idempotent_answers")
     max_sent_events: int = _cap("sent_events")
+    max_secrets: int = _cap("secrets")
     max_stored_files: int = _cap("stored_files")
     max_storage_bytes: int = _cap("storage_bytes")
     requests_per_minute: int = Field(

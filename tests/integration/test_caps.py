@@ -105,6 +105,7 @@ MAKERS: dict[str, Make] = {
     "unread_messages": _message,
     "idempotent_answers": _keyed,
     "sent_events": lambda client, n: client.post("/api/v1/events", json={"name": "paid", "data": n}),
+    "secrets": lambda client, n: client.put(f"/api/v1/secrets/S{n}", json={"value": "eight or more"}),
     "stored_files": _file,
     STORAGE: lambda client, n: _file(client, 1_000),
 }  # fmt: skip

@@ -28,6 +28,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.files import open_files
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answers
+from runyard_common.identity.queries import secrets
 from runyard_common.runs.queries import events, queued, tasks, waits, workers
 from runyard_common.runs.rules.blocked_by import RETRY
 from runyard_common.runs.rules.lifecycle import SUSPENDED
@@ -203,6 +204,8 @@ class _Bench:
             for manifest in (*further, *others):
                 agents.publish(tx, self._org, manifest, shared=True, rules=self._rules)
             record = agents.publish(tx, self._org, main, shared=True, rules=self._rules)
+            for name, value in self._request.secrets.items():
+                secrets.put(tx, self._org, name, self._sealer.seal(value), "test")
             spec = RunSpec(
                 task_id=uuid7(),
                 org_id=self._org,

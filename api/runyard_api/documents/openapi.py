@@ -67,6 +67,7 @@ TAGS: Final[dict[str, str]] = {
     "agents": "Agents, their versions, tags and manifests.",
     "limits": "How many runs may go on at once, and how often they may start.",
     "keys": "API keys.",
+    "secrets": "Secrets that the organisation's agents read: set, rotated, listed without values, deleted.",
     "sign-in": "Sign-in, single sign-on, second factors and the account of the person who calls.",
     "organisations": "The organisations of a person, and the settings of one.",
     "members": "Members of an organisation, and invitations to it.",

@@ -50,6 +50,8 @@ VALUES: Final[dict[str, tuple[Any, ...]]] = {
     "agent": (AGENT_NAME,),
     "agent_name": (AGENT_NAME,),
     "packageId": (AGENT_NAME,),
+    "secret_name": ("API_TOKEN",),
+    "value": (SECRET_TEXT,),
     "package": ("%40example%2Fwriter",),
     "scope": ("@example", "organization"),
     "name": ("writer",),

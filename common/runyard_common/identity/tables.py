@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index
+from sqlalchemy import Column, Index, String
 
 from runyard_common.database import columns as c
 
@@ -146,6 +146,19 @@ class ApiKey(c.Table):
     expires_at = c.instant(nullable=True)
     revoked_at = c.instant(nullable=True)
     last_used_at = c.instant(nullable=True)
+
+
+class Secret(c.Table):
+    """A secret of an organisation, which its agents read by name."""
+
+    __tablename__ = "stored_secrets"
+
+    org_id = Column(String(64), primary_key=True)
+    name = c.text(length=100, primary_key=True)
+    value = c.blob()  # sealed
+    created_at = c.instant()
+    updated_at = c.instant()
+    updated_by = c.text(length=128)
 
 
 class Application(c.Table):

@@ -52,6 +52,7 @@ QueuePlace: Any = runs.QueuePlace
 RecoveryCode: Any = identity.RecoveryCode
 RegisteredTool: Any = agents.RegisteredTool
 Schedule: Any = schedules.Schedule
+Secret: Any = identity.Secret
 SecondFactor: Any = identity.SecondFactor
 SentEvent: Any = runs.SentEvent
 Session: Any = sessions.Session

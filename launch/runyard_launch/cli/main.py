@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import runyard
-from runyard_launch.cli import agents, events, keys, login, members, replay, runs
+from runyard_launch.cli import agents, events, keys, login, members, replay, runs, secrets
 from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, examples, need_server
 from runyard_launch.problems import CommandFailed
 
@@ -217,7 +217,7 @@ for group, name in (
     (runs.run_app, None), (replay.replay_app, None), (runs.app, "tasks"),
     (agents.app, "agents"), (events.app, "events"),
     (keys.app, "keys"), (members.app, "members"),
-    (login.app, None), (login.profiles_app, "profiles"), (keys.secrets_app, "secrets"),
+    (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 

@@ -60,7 +60,7 @@ FORBIDDEN = {
 MOST_MODULES = {
     "runyard_api": 1_070,
     "runyard_scheduler": 720,
-    "runyard_workers": 1_190,  # waits and processes of agents since
+    "runyard_workers": 1_250,  # waits, processes, state, compensation and secrets of agents since
     "runyard_launch.supervisor.up": 355,
 }
 

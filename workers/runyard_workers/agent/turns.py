@@ -233,7 +233,7 @@ class Turns:
             with attempt.siblings.irreversible(), inside(attempt.task.id, step, scoped=True):
                 given = await user_code.call(attempt, call.fn, call.arguments)
             result = given if isinstance(given, ToolResult) else ToolResult(given)
-            value = await attempt.measured(values.step_result, result.value, step.name)
+            value = attempt.redact(await attempt.measured(values.step_result, result.value, step.name))
         except Exception as error:
             within(error, f"tool {values.shown(step.name)}")
             if begun or not isinstance(error, AgentError):

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -42,7 +42,9 @@ from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
 from runyard_workers.attempts.patience import patiently
+from runyard_workers.attempts.redaction import Redaction
 from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, clean, enclosed, inside, replayed
+from runyard_workers.attempts.tokens import Tokens
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.loop_guard import RUN
@@ -56,13 +58,6 @@ logger = structlog.get_logger("runyard.attempt")
 
 #: Values of a journal that are read at once, and recalled in a row before other runs have their turn.
 _MOST_READ, _MOST_RECALLED = 500, 200
-
-
-class Tokens(Protocol):
-    """Where live token deltas go."""
-
-    def token(self, task_id: str, attempt: int, data: dict[str, Any]) -> None:
-        """Send a delta to those who follow this task now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +132,7 @@ class Attempt:
     keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     compensations: Compensations | None = None  # of a run that undoes what it did
+    redact: Redaction = field(default_factory=Redaction)  # takes out secrets that it has read
     on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
     _recalled: int = 0  # steps that the journal had
@@ -258,6 +254,7 @@ class Attempt:
         await self._write(steps.emit, steps.Emit(self.task.id, self.fence, clean(events)))
 
     async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
+        command = self.redact(command)
         try:
             return await patiently(
                 lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id
@@ -275,7 +272,7 @@ class Attempt:
     def token(self, data: dict[str, Any]) -> None:
         """Send a live-only delta, unless the attempt is over or may be."""
         if self.ended_by is None and (self.lease is None or self.lease.valid):
-            self.tokens.token(self.task.id, self.number, json_form.convert(data))
+            self.tokens.token(self.task.id, self.number, self.redact(json_form.convert(data)))
 
     async def once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
         """The journaled result of `work()`, which runs at most once across crashes (irreversible) or until done.
@@ -325,7 +322,7 @@ class Attempt:
         try:
             with inside(self.task.id, step):
                 result = await work()
-            value = await self.measured(values.step_result, result, step.name)
+            value = self.redact(await self.measured(values.step_result, result, step.name))
         except Exception as error:
             within(error, f"step {values.shown(step.name)}")
             if begun or not (isinstance(error, AgentError) or descriptors.is_exhaustion(error)):

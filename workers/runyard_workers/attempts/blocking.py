@@ -166,6 +166,9 @@ class ThreadContext(BlockingContext):
     def _state(self, op: str, name: str, value: Any) -> Any:
         return self._call(self._inner._state(op, name, value))
 
+    def secret(self, name: str) -> str:
+        return self._call(self._inner.secret(name))
+
     def on_failure(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._call(self._inner.on_failure(name, fn, *args, **kwargs))
 

@@ -20,7 +20,15 @@ from runyard_common.sessions.service import incoming
 from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import result_types, values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import compensation, gathering, questions, state, typed_results, user_code
+from runyard_workers.attempts import (
+    compensation,
+    gathering,
+    questions,
+    secrets,
+    state,
+    typed_results,
+    user_code,
+)
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step
@@ -314,6 +322,10 @@ class RunContext(SuspendingContext):
     async def _state(self, op: str, name: str, value: Any) -> Any:
         refuse_inside(f"ctx.state.{op}")
         return await state.access(self._attempt, Op(op), name, value)
+
+    @served
+    async def secret(self, name: str) -> str:
+        return await secrets.read(self._attempt, name)
 
     @suspending
     async def on_failure(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

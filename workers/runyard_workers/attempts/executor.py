@@ -148,7 +148,7 @@ def _seconds_left(attempt: Attempt) -> float | None:
 
 def _failed_in(attempt: Attempt, error: BaseException) -> Ended:
     """The failure, for the log with the traceback of the agent's code, for the run only if that is its own."""
-    ended = _failed(error)
+    ended = attempt.redact(_failed(error))
     failure = ended.failure
     if failure is None or not failure.traceback:
         return ended

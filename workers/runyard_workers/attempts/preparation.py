@@ -38,12 +38,13 @@ from runyard_workers.agent_code.catalogue import Manifests
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.agent_code.versions import Definitions
-from runyard_workers.attempts.attempt import Attempt, Ended, Suspended, Tokens
+from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.children import Children
 from runyard_workers.attempts.compensating import Compensations
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.attempts.executor import Result, Runner
 from runyard_workers.attempts.python_agents import run_python
+from runyard_workers.attempts.tokens import Tokens
 from runyard_workers.attempts.turns import OwnLoops
 from runyard_workers.isolation.lease import Lease
 from runyard_workers.isolation.threads import in_engine_thread

@@ -24,6 +24,7 @@ from runyard_common.tables.query import (
     Member,
     Message,
     Organisation,
+    Secret,
     SentEvent,
     Session,
     StoredFile,
@@ -52,6 +53,7 @@ _ROWS: Final[Mapping[str, _Query]] = {
     ),
     "idempotent_answers": lambda of, _: select(Idempotency.key).where(Idempotency.org_id == of),
     "sent_events": lambda of, _: select(SentEvent.org_id).where(SentEvent.org_id == of),
+    "secrets": lambda of, _: select(Secret.name).where(Secret.org_id == of),
     "stored_files": lambda of, _: select(StoredFile.org_id).where(StoredFile.org_id == of),
 }
 assert set(_ROWS) | {STORAGE} == set(CAPS)

@@ -51,6 +51,7 @@ CAPS: Final[Mapping[str, Cap]] = {
         Cap("unread_messages", 100, "messages that a run has not read", "Wait until it reads them", of="task"),
         Cap("idempotent_answers", 100_000, "answers kept for their Idempotency-Key", "Wait: each is kept 24 hours"),
         Cap("sent_events", 100_000, "events kept for runs that wait for them", "Wait: each is kept 24 hours"),
+        Cap("secrets", 500, "secrets", _DELETE),
         Cap("stored_files", 1_000_000, "files", "Delete runs that have some, or keep runs for fewer days"),
         Cap(STORAGE, 20 * 2**30, "bytes of files, manifests and kept answers",
             "Delete runs with files or agents, or keep runs for fewer days"),

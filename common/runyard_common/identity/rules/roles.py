@@ -43,7 +43,7 @@ _ADMIN: Final = _MEMBER.union(
     _each("limits", "write", "delete"), _each("keys", "read", "write", "delete"), _each("ops", "read"),
     _each("applications", "write", "delete"), _each("end-users", "delete"), _each("datastores", "delete"),
     _each("members", "read", "write", "delete"), _each("audit", "read"),
-    _each("organisation", "read", "write", "create"),
+    _each("organisation", "read", "write", "create"), _each("secrets", "read", "write", "delete"),
 )  # fmt: skip
 
 PERMISSIONS: Final[dict[Role, frozenset[str]]] = {

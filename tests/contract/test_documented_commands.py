@@ -24,6 +24,8 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+#: It serves in a terminal of its own: tests/acceptance/test_ten_minutes.py follows it.
+OWN = "docs/ten-minutes.md"
 #: Lines that begin so do not run here.
 NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
@@ -123,7 +125,7 @@ def follow(live: Live, folder: Path, text: str, program: list[str]) -> subproces
     )
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page) and page not in CHANGING])
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page) and page not in (*CHANGING, OWN)])
 def test_the_commands_of_a_page_run_as_printed(page: str, live: Live, newcomer: Path) -> None:
     done = follow(live, newcomer, PRELUDE + commands(page), ["bash"])
     assert done.returncode == 0, done.stdout + done.stderr

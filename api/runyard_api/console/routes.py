@@ -40,7 +40,15 @@ _PARTS: Final = {
     "console.css": _asset("console.css", "text/css"),
     **{
         name: _asset(name, "text/javascript")
-        for name in ("console.js", "page.js", "forms.js", "run.js", "sign_in.js", "account.js")
+        for name in (
+            "console.js",
+            "page.js",
+            "forms.js",
+            "run.js",
+            "traceback.js",
+            "sign_in.js",
+            "account.js",
+        )
     },
 }
 _TEXT: Final = {"type": "string"}

@@ -3,6 +3,7 @@
 import { question } from "./forms.js";
 import { ENDED, badge, button, fill, follow, get, h, json, label, duration, post, runLink, section, showError, toast, view,
   when } from "./page.js";
+import { traceback } from "./traceback.js";
 
 const main = document.getElementById("main");
 
@@ -81,8 +82,7 @@ function runFacts(task) {
   return [task.queue && held(task.queue),
     task.error && h("section", { class: "card bad" }, h("h2", {}, `Failed: ${task.error.code}`),
       h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`),
-      task.error.details?.traceback && h("details", { open: "" }, h("summary", {}, "Traceback"),
-        h("pre", {}, task.error.details.traceback))),
+      task.error.details?.traceback && traceback(task.error.details.traceback)),
     task.output != null && section("Output", json(task.output)),
     section("Input", given.message && h("p", { class: "input-text" }, given.message),
       given.args !== undefined ? json(given.args) : !given.message && h("p", { class: "dim" }, "Nothing was given.")),
@@ -124,10 +124,12 @@ function short(value) {
 function logLine(event, before) {
   const data = event.data ?? {};
   const { status, ...more } = data;
+  const trace = data.error?.details?.traceback;
+  if (trace) more.error = { ...data.error, details: { ...data.error.details, traceback: undefined } };
   const since = before ? `+${duration(before.at, event.at)}` : "";
   const title = [h("b", {}, event.type.replaceAll("_", " ")), h("span", {}, SUMMARIES[event.type]?.(data) ?? ""),
     h("small", { title: new Date(event.at).toLocaleString() }, since)];
   const detail = Object.keys(more).length > 0;
   return h("li", { class: `${event.type} to-${status ?? ""}` },
-    detail ? h("details", {}, h("summary", {}, title), json(more)) : h("div", { class: "plain" }, title));
+    detail ? h("details", {}, h("summary", {}, title), trace && traceback(trace), json(more)) : h("div", { class: "plain" }, title));
 }

@@ -137,6 +137,27 @@ def dev(
     raise typer.Exit(develop(sources or [], opens))
 
 
+@app.command(epilog=examples("runyard init shop", "cd shop && runyard dev"))
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to make it; a new folder, or this one.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a project: an agent, its test, settings, and an image.
+
+    Files that are there are left alone: then nothing is written.
+    """
+    from runyard_launch.development.new_project import NewProject
+
+    project = NewProject.of(folder)
+    made = [str(path) for path in project.make()]
+    inside = "" if folder == Path() else f"cd {folder} && "
+    done(
+        f"{project.name} is in {folder}: {project.module}.py has its agent. Next: {inside}runyard dev",
+        {"name": project.name, "module": project.module, "files": made},
+        as_json,
+    )
+
+
 @app.command()
 def console(as_json: AsJson = False) -> None:
     """Write a link that signs in to the console.

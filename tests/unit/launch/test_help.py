@@ -21,6 +21,7 @@ PASSED_ON = {"worker", "migrate"}
 #: Each is named in the help of its command by one that works.
 EXAMPLES = {
     "dev",
+    "init",
     "run",
     "tasks answer",
     "tasks review",

@@ -1,0 +1,1 @@
+"""Files that `runyard init` writes: see `new_project`."""

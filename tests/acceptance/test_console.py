@@ -177,6 +177,24 @@ def test_what_agents_say_is_text_and_never_markup(page: Page, stack: Stack) -> N
     assert page.evaluate("window.broken") is None
 
 
+def test_a_failure_shows_its_authors_frames_and_folds_those_of_libraries(page: Page, stack: Stack) -> None:
+    task_id = stack.submit("@console/fails", {})
+    open_run(page, task_id)
+    trace = page.locator(".card.bad .traceback")
+    expect(trace).to_contain_text("JSONDecodeError")
+    own = trace.locator("> ol > li")
+    expect(own).to_have_count(1)
+    expect(own.locator("code")).to_have_text(re.compile(r"^console_agents/failing\.py:\d+$"))
+    expect(own.locator("pre")).to_have_text("return json.loads(\"{not json\")")
+    folded = trace.locator("> details")
+    expect(folded.locator("summary")).to_have_text("3 frames of libraries")
+    expect(folded.locator("li").first).to_be_hidden()
+    folded.locator("summary").click()
+    expect(folded.locator("li").first).to_be_visible()
+    page.locator("#log li.fail summary").first.click()
+    expect(page.locator("#log li.fail .traceback ol").first).to_be_visible()
+
+
 def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page, stack: Stack) -> None:
     task_id = stack.submit("@console/streamer", {})
     open_run(page, task_id)
@@ -352,11 +370,12 @@ def test_it_fits_a_phone_and_is_used_by_keyboard_alone(page: Page, stack: Stack)
 
 def test_a_one_time_link_signs_in_and_works_no_second_time(browser: Browser, stack: Stack) -> None:
     token = sign_in_links.make(stack.home, time.time())
-    link = f"{stack.url('/console')}#/enter/{token}"
+    link = f"{stack.url('/console')}#/enter/{token}/agents/%40console%2Ffails"
     page = browser.new_page()
     page.goto(link)
     expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
     assert token not in page.url
+    expect(page.get_by_role("heading", level=1)).to_contain_text("@console/fails", timeout=SECONDS)
     page.reload()
     expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
     other = browser.new_context().new_page()

@@ -185,7 +185,7 @@ def test_a_failure_shows_its_authors_frames_and_folds_those_of_libraries(page: P
     own = trace.locator("> ol > li")
     expect(own).to_have_count(1)
     expect(own.locator("code")).to_have_text(re.compile(r"^console_agents/failing\.py:\d+$"))
-    expect(own.locator("pre")).to_have_text("return json.loads(\"{not json\")")
+    expect(own.locator("pre")).to_have_text('return json.loads("{not json")')
     folded = trace.locator("> details")
     expect(folded.locator("summary")).to_have_text("3 frames of libraries")
     expect(folded.locator("li").first).to_be_hidden()

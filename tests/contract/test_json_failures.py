@@ -24,7 +24,7 @@ from tests.contract.live import Live
 Command = Callable[..., Result]
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
 #: What starts processes, or replaces itself by one: their output is that process's.
-PROCESSES = {"up", "api", "worker", "scheduler", "migrate"}
+PROCESSES = {"up", "dev", "api", "worker", "scheduler", "migrate"}
 NOWHERE = "01a200be-0000-7000-8000-000000000000"
 #: Every command with the arguments that it needs.
 SERVER = {
@@ -56,7 +56,8 @@ HOME = {
 }
 PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "profiles use": "nowhere"}
 REPORTS = {"doctor": ""}  # what fails is its output
-ALL = SERVER | HOME | PROFILES | REPORTS
+FOLDERS = {"init": "shop"}
+ALL = SERVER | HOME | PROFILES | REPORTS | FOLDERS
 #: What is not there, and the code of the refusal.
 MISSING = {
     "run": ("no_such_agent hi", "agent_not_found"),

@@ -26,6 +26,10 @@ from runyard_workers.agent_code.tracebacks import of_import
 HEAVY: Final = (
     "runyard_workers.agent.loop.runner", "pydantic_ai", "openai", "anthropic", "langgraph.graph", "agents",
 )  # fmt: skip
+#: What a worker imports behind its agents, as it starts: imported ahead, too.
+_AT_START: Final = (
+    "celery.apps.worker", "celery.worker.components", "celery.worker.consumer", "sqlalchemy.dialects.sqlite", "uvloop",
+)  # fmt: skip
 #: Events that end an attempt, and those that the terminal shows besides.
 _LAST: Final = frozenset({"ask", "review", "wait", "retry", "fail", "finish", "release", "stop"})
 _SHOWN: Final = _LAST | {"log", "progress", "custom"}
@@ -56,7 +60,7 @@ class Development:
             if command["kind"] == development.LOAD:
                 self._report(development.LOADING)
                 return
-            for module in command.get("modules", ()):
+            for module in (*_AT_START, *command.get("modules", ())):
                 if self._connection.waits():
                     break  # the agents are wanted now
                 try:

@@ -56,7 +56,7 @@ HOME = {
 }
 PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "profiles use": "nowhere"}
 REPORTS = {"doctor": ""}  # what fails is its output
-FOLDERS = {"init": "shop"}
+FOLDERS = {"init": ""}
 ALL = SERVER | HOME | PROFILES | REPORTS | FOLDERS
 #: What is not there, and the code of the refusal.
 MISSING = {
@@ -212,6 +212,11 @@ def test_a_secret_that_is_not_typed_because_there_is_no_terminal(folder: Path, w
     for given in ("", "\n", "  \n"):
         error = failed(words, 2, code, given=given)
         assert words.partition(" ")[0] in error["message"]  # how to pipe it in
+
+
+def test_a_project_where_files_are(folder: Path) -> None:
+    (folder / "README.md").write_text("mine")
+    assert "README.md" in failed("init", 2, "files_exist")["message"]
 
 
 def test_files_and_documents_that_cannot_be_read(folder: Path) -> None:

@@ -23,11 +23,13 @@ def main() -> None:
         from celery.bin.base import CLIContext
         from celery.bin.worker import worker
     from runyard_workers.app import app, refuse, runtime
-    from runyard_workers.development import Development
 
-    runtime.development = Development.of_environment()
-    if runtime.development is not None:
-        runtime.development.wait_to_load()
+    if "DEVELOPMENT_FD" in os.environ:  # `runyard dev` has started this process
+        from runyard_workers.development import Development
+
+        runtime.development = Development.of_environment()
+        if runtime.development is not None:
+            runtime.development.wait_to_load()
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
     context = CLIContext(app=app, no_color=bool(os.environ.get("NO_COLOR")), workdir=None)
     try:

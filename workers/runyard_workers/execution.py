@@ -28,12 +28,12 @@ from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code import catalogue, run_output
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts.preparation import Preparation
-from runyard_workers.development import Development
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes.pool import ProcessPool
 
 if TYPE_CHECKING:
     from runyard_workers.agent.loop.runner import DeclaredRunner
+    from runyard_workers.development import Development
 
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")

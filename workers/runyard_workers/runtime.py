@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from celery import Celery
@@ -25,7 +25,6 @@ from runyard_common.settings import Settings
 from runyard_common.stream import Follower, wake_ups
 from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.errors import ConfigurationError
-from runyard_workers.development import Development
 from runyard_workers.engine import Engine
 from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
@@ -34,6 +33,9 @@ from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.quarantine import Quarantine
 from runyard_workers.slots import Slots
 from runyard_workers.webhooks import Deliverer, Keys
+
+if TYPE_CHECKING:
+    from runyard_workers.development import Development
 
 logger = structlog.get_logger("runyard.worker")
 

@@ -84,6 +84,15 @@ for name in ("langgraph",):
         getattr(adapters, name)
     except ImportError as error:
         found[name] = str(error)
+
+import contextlib, io
+from runyard_launch.cli.doctor import doctor
+os.environ |= {
+    "COLUMNS": "400", "RUNYARD_HOME": str(home), "RUNYARD_DATABASE_URL": "postgresql://user@db.invalid/runyard",
+}
+with contextlib.redirect_stdout(io.StringIO()) as shown:
+    code = doctor()
+found["doctor"] = [code, shown.getvalue()]
 print(json.dumps(found))
 """
 
@@ -137,6 +146,12 @@ def test_a_setting_that_needs_another_extra_is_refused_at_the_start(
     assert named == field
     assert field in message
     assert f'pip install "runyard[{extra}]"' in message
+
+
+def test_doctor_shows_the_extra_that_a_setting_needs(found: dict[str, Any]) -> None:
+    code, shown = found["doctor"]
+    assert code == 1
+    assert 'pip install "runyard[postgres]"' in shown
 
 
 @pytest.mark.parametrize(

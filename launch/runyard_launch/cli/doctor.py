@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import redis
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -149,7 +150,7 @@ def _workers(settings: Settings) -> Iterator[Finding]:
         with closing(db), db.engine.connect() as conn:
             now = db.now(conn)
             waiting, fleet = queues.waiting_for_workers(conn, now), workers.fleet(conn, now)
-    except (SQLAlchemyError, RunyardError, OSError):
+    except (SQLAlchemyError, RunyardError, OSError, ImportError):
         return  # the line of the database has the reason
     if not waiting:
         return
@@ -264,6 +265,8 @@ def doctor(as_json: bool = False) -> int:
     worst = 0
     for finding in findings():
         worst = max(worst, int(finding.verdict is Verdict.BAD))
-        table.add_row(finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", finding.text)
+        table.add_row(
+            finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", escape(finding.text)
+        )
     console.print(table)
     return worst

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from runyard_launch.problems import StartProblem
 from runyard_launch.supervisor import home_server, models, preflight
@@ -82,7 +83,7 @@ def print_welcome(console: Console, plan: Plan, demo: bool) -> None:
     for label, text in rows.items():
         console.print(f"  [bold]{label:<10}[/] {text}", soft_wrap=True, highlight=False)
     console.print(" " * 13 + "(once, within ten minutes; `runyard console` makes another)", style="dim")
-    model = plan.model.name + (f" ({plan.model.remark})" if plan.model.remark else "")
+    model = plan.model.name + (f" ({escape(plan.model.remark)})" if plan.model.remark else "")
     console.print(f"  [bold]{'model':<10}[/] {model}", soft_wrap=True, highlight=False)
     if demo:
         console.print("\n  Try it:\n", style="dim")

@@ -12,7 +12,17 @@ from tests.partly_installed import distributions, python
 
 pytestmark = pytest.mark.processes
 #: None of these may be a cost of a caller's program.
-HEAVY = ("pydantic", "sqlalchemy", "celery", "starlette", "rich", "typer", "redis", "cryptography")
+HEAVY = (
+    "pydantic",
+    "pydantic_core",
+    "sqlalchemy",
+    "celery",
+    "starlette",
+    "rich",
+    "typer",
+    "redis",
+    "cryptography",
+)
 PROJECT = """
 import json
 from dataclasses import dataclass

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runyard import Client
 from tests.launching import Launched, alive, children
 from tests.waiting import wait_until
 
@@ -67,63 +68,73 @@ def environment() -> dict[str, str]:
     }
 
 
-def runyard(project: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "runyard_launch.cli", *arguments]
-    done = subprocess.run(
-        command, env=environment(), cwd=project, capture_output=True, text=True, timeout=WITHIN
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.stdout.strip()
-
-
-def output_of(project: Path, task_id: str) -> object:
-    """What a run gave, once it has ended."""
-    return json.loads(runyard(project, "tasks", "follow", task_id, "--json").splitlines()[-1])["output"]
-
-
-def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_with(
-    project: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def dev(project: Path, tmp_path: Path) -> Iterator[Launched]:
+    """`runyard dev bots.py` in the project, once it serves."""
     command = [sys.executable, "-m", "runyard_launch.cli", "dev", "bots.py"]
     dev = Launched(command, tmp_path / "dev.log", environment(), cwd=project)
     try:
         dev.until("Ctrl-C stops everything", WITHIN)
-        assert "#/enter/" in dev.output
-        processes = set(children(dev.process.pid))
-        under_way = runyard(project, "run", "waits")
-        dev.until(f"{under_way} │ waits in one", WITHIN)
-
-        write(project, "two")
-        dev.until("1 run goes on with the code that it began with", WITHIN)
-        dev.until("✓ reloaded", WITHIN)
-        second = runyard(project, "run", "answers", "--args", '{"fail": true}')
-        dev.until("LookupError: no such price", WITHIN)
-        dev.until(f"{second} │ printed by two", WITHIN)
-        dev.until(f"{second} │ shop: logged by two", WITHIN)
-        dev.until('        raise LookupError("no such price")', WITHIN)
-        assert "runyard_workers" not in dev.output, "frames of Runyard's are left out"
-
-        write(project, "three", "import not_installed_anywhere\n")
-        dev.until("the code from before goes on", WITHIN)
-        line = len((project / "bots.py").read_text().splitlines())
-        assert f'File "{project / "bots.py"}", line {line}, in <module>' in dev.output
-        assert output_of(project, runyard(project, "run", "answers")) == "two"
-
-        write(
-            project,
-            "four",
-            '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n',
-        )
-        dev.until("@default/added", WITHIN)
-        assert output_of(project, runyard(project, "run", "added")) == "four"
-
-        (project / "open").touch()
-        assert output_of(project, under_way) == {"first": "one", "last": "one"}
-        kept = processes & set(children(dev.process.pid))
-        assert len(processes - kept) <= 2, "a reload starts a worker, and nothing else"
-        everything = children(dev.process.pid)
-        code, _ = dev.end(signal.SIGINT)
-        assert code == 0
-        wait_until(lambda: not [pid for pid in everything if alive(pid)])
+        yield dev
     finally:
         dev.stop()
+
+
+@pytest.fixture
+def client(dev: Launched, project: Path) -> Iterator[Client]:
+    """A client of the project's server."""
+    home = project / ".runyard"
+    client = Client(json.loads((home / "api.url").read_text())["url"], api_key_file=home / "admin.key")
+    yield client
+    client.close()
+
+
+def submit(client: Client, agent: str, **args: object) -> str:
+    return client.run(agent, args, wait=False).id
+
+
+def output_of(client: Client, task_id: str) -> object:
+    """What a run gave, once it has ended."""
+    return client.wait(task_id, WITHIN).output
+
+
+def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_with(
+    project: Path, dev: Launched, client: Client
+) -> None:
+    assert "#/enter/" in dev.output
+    processes = set(children(dev.process.pid))
+    under_way = submit(client, "waits")
+    dev.until(f"{under_way} │ waits in one", WITHIN)
+
+    write(project, "two")
+    dev.until("1 run goes on with the code that it began with", WITHIN)
+    dev.until("✓ reloaded", WITHIN)
+    second = submit(client, "answers", fail=True)
+    dev.until("LookupError: no such price", WITHIN)
+    dev.until(f"{second} │ printed by two", WITHIN)
+    dev.until(f"{second} │ shop: logged by two", WITHIN)
+    dev.until('        raise LookupError("no such price")', WITHIN)
+    assert "runyard_workers" not in dev.output, "frames of Runyard's are left out"
+
+    write(project, "three", "import not_installed_anywhere\n")
+    dev.until("the code from before goes on", WITHIN)
+    line = len((project / "bots.py").read_text().splitlines())
+    assert f'File "{project / "bots.py"}", line {line}, in <module>' in dev.output
+    assert output_of(client, submit(client, "answers")) == "two"
+
+    write(
+        project,
+        "four",
+        '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n',
+    )
+    dev.until("@default/added", WITHIN)
+    assert output_of(client, submit(client, "added")) == "four"
+
+    (project / "open").touch()
+    assert output_of(client, under_way) == {"first": "one", "last": "one"}
+    kept = processes & set(children(dev.process.pid))
+    assert len(processes - kept) <= 2, "a reload starts a worker, and nothing else"
+    everything = children(dev.process.pid)
+    code, _ = dev.end(signal.SIGINT)
+    assert code == 0
+    wait_until(lambda: not [pid for pid in everything if alive(pid)])

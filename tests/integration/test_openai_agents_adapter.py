@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,8 @@ from pydantic import BaseModel
 from runyard import Context, agent, authoring
 from runyard.adapters import openai_agents
 from runyard.testing import approve, edit, reject, run
+from runyard_common.human_tasks.service import answers
+from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.sessions.queries import sessions
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import ModelServer, Reply, calls, fail, reply, results_of, system_of
@@ -108,24 +111,26 @@ def test_a_support_desk_hands_over_runs_tools_an_approval_and_structured_output(
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("api", ["chat_completions", "responses"])
+@pytest.mark.parametrize(
+    ("api", "attempt"), [("chat_completions", 0), ("chat_completions", 1), ("responses", 0)]
+)
 def test_killed_at_every_journal_write_no_tool_runs_and_no_model_is_asked_twice(
-    support: ModuleType, model: ModelServer, api: Any
+    support: ModuleType, model: ModelServer, api: Any, attempt: int
 ) -> None:
+    """`attempt`: 0 until the review is asked for, 1 from its answer on."""
     set_default_openai_api(api)
     desk = agent("support")(openai_agents(support.triage))
-    attempts = 2  # one until the review, one from there
     for write in range(1, 100):
         support.CALLS.clear()
         model.requests.clear()
-        outcome = run(desk, message="Broken.", answers=[approve()], crash_after=[write])
+        outcome = run(desk, message="Broken.", answers=[approve()], crash_after=[99] * attempt + [write])
         assert outcome.status == "completed", f"write {write}: {outcome.error}"
         assert outcome.output == {"refunded": 25.0, "note": "40 paid back"}
         assert support.CALLS == ["find_order A7", "refund A7 40"], f"write {write}"
         assert asked_once(model), f"write {write}"
         assert len(model.requests) == outcome.usage["turns"] == 6, f"write {write}"
-        if outcome.attempts == attempts:  # the last attempt made fewer writes than that
-            assert write > 5
+        if outcome.attempts == 2:  # the attempt made fewer writes than that
+            assert write > 4
             return
     raise AssertionError("the run has no end")
 
@@ -139,7 +144,11 @@ def test_a_rejected_call_goes_back_to_the_model_with_the_reason(
     assert support.CALLS == ["find_order A7"]
 
 
-def test_a_guardrail_that_trips_fails_the_run_with_its_name(support: ModuleType, model: ModelServer) -> None:
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_guardrail_that_trips_fails_the_run_with_its_name(
+    support: ModuleType, model: ModelServer, parallel: bool
+) -> None:
+    support.for_the_desk.run_in_parallel = parallel  # with the turn, which is ended with it
     outcome = run(agent("support")(openai_agents(support.triage)), message="Nice weather.")
     assert outcome.error is not None
     assert outcome.error["code"] == "guardrail_tripped"
@@ -184,6 +193,23 @@ def test_a_session_continues_with_the_items_of_its_last_completed_run(
             assert await sent("c", one) == "a b c"
             assert await sent("d", other) == "d"
             assert await sent("e", None) == "e"
+
+            async def waits(ctx: Context, args: Any) -> Any:
+                await adapted.run(ctx, "first")
+                await ctx.ask("Go on?")
+                return (await adapted.run(ctx, "last")).final_output
+
+            adapted = openai_agents(chat(tools=[look]))
+            waiting = site.publish(waits, "@test/waits")
+            again = await site.submit(waiting, None, "w", session_id=other)
+            await site.until(again, Status.WAITING_FOR_INPUT)
+            another = await site.submit(waiting, None, "w", session_id=other)
+            await site.until(another, Status.WAITING_FOR_INPUT)
+            for task in (another, again):
+                answer = partial(answers.post_message, org_id=site.org, task_id=task, value="Yes.", by="me")
+                site.transact(answer)
+                ended = await site.ended(task)
+            assert ended.output == "d first last"  # that the other has ended meanwhile changes nothing
 
     model.respond = respond
     asyncio.run(main())

@@ -50,7 +50,7 @@ async def refund(order: str, amount: float) -> str:
 judge = Agent(name="judge", model="test-model", instructions="Is this for a shop?", output_type=Verdict)
 
 
-@input_guardrail
+@input_guardrail(run_in_parallel=False)
 async def for_the_desk(
     ctx: RunContextWrapper[Any], agent: Agent[Any], message: Any
 ) -> GuardrailFunctionOutput:

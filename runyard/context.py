@@ -13,6 +13,7 @@ from runyard.awaited_calls import AwaitedCalls, Effect, OnNoAnswer, OnNoDecision
 from runyard.blocking_calls import BlockingCalls
 from runyard.checkpoints import CheckpointLog
 from runyard.errors import AgentError
+from runyard.shields import BlockingShield, Shield
 from runyard.state import BlockingState, State
 from runyard.steps import current_step
 from runyard.turns import ModelTurn
@@ -97,6 +98,16 @@ class _RunInfo(ABC):
     @abstractmethod
     def cancelled(self) -> bool:
         """Whether the task was stopped, ran out of time, or is no longer this worker's."""
+
+    @abstractmethod
+    def heartbeat(self, within: float | None = None) -> None:
+        """Raise `Cancelled` where the run was stopped, is out of time or no longer this worker's: for long blocking
+        code, which nothing else can end. It is no coroutine, and may be called in a step's function, in any thread.
+
+        With `within` the code names the seconds in which it calls again, or ends: else the attempt fails with
+        ``heartbeat_missed``, and is tried again where the agent's `retries` leave an attempt. Without it none is
+        awaited.
+        """
 
     @property
     @abstractmethod
@@ -213,6 +224,19 @@ class Context(_RunInfo, AwaitedCalls):
     async def _state(self, op: str, name: str, value: Any) -> Any:
         """An access of `state`: {there, value?}."""
 
+    def shield(self, seconds: float = 10.0) -> Shield:
+        """``async with ctx.shield():`` lets a block end before the code is interrupted: by a cancellation, a time limit
+        or a drain, not by a lost lease. After `seconds` (60 at most) it is interrupted all the same.
+
+        The run's status does not wait for it. What the block awaits goes on; calls of the context raise `Cancelled`
+        once the run is stopped, and so does the end of the block.
+        """
+        return Shield(self._shield, seconds)
+
+    @abstractmethod
+    async def _shield(self, on: bool, seconds: float) -> None:
+        """The beginning or the end of a shield."""
+
     @abstractmethod
     async def secret(self, name: str) -> str:
         """The organisation's secret of this name, as it is now; no journal has it.
@@ -301,6 +325,14 @@ class BlockingContext(_RunInfo, BlockingCalls):
     @abstractmethod
     def _state(self, op: str, name: str, value: Any) -> Any:
         """See `Context._state`."""
+
+    def shield(self, seconds: float = 10.0) -> BlockingShield:
+        """As `Context.shield`, ``with ctx.shield():``. It matters in a process: a thread is never interrupted."""
+        return BlockingShield(self._shield, seconds)
+
+    @abstractmethod
+    def _shield(self, on: bool, seconds: float) -> None:
+        """See `Context._shield`."""
 
     @abstractmethod
     def secret(self, name: str) -> str:

@@ -336,3 +336,21 @@ def secret(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
     found = ctx.secret("TOKEN")
     there = any(part in value for value in os.environ.values() for part in found.splitlines())
     return {"read": "horse" in found, "in_environment": there, "shown": found}
+
+
+@agent("@process/stalls", isolation="process")
+async def stalls(ctx: Context, args: dict[str, Any]) -> None:
+    """Names when it is heard again, and blocks."""
+    async with ctx.shield():
+        ctx.heartbeat(within=30)
+    ctx.heartbeat(within=0.2)
+    threading.Event().wait(600)
+
+
+@agent("@process/stalls_plainly", isolation="process")
+def stalls_plainly(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """The same of a plain function."""
+    with ctx.shield():
+        ctx.heartbeat(within=30)
+    ctx.heartbeat(within=0.2)
+    time.sleep(600)

@@ -27,7 +27,7 @@ def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # What they register is theirs alone: other tests of this process have tools of the same names.
     monkeypatch.setattr("runyard.tools._registry", dict(tools._registry))
     snippets = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(snippets) == 13
+    assert len(snippets) == 14
     module = types.ModuleType("agents_doc")  # dataclasses look theirs up
     monkeypatch.setitem(sys.modules, "agents_doc", module)
     for number, snippet in enumerate(snippets, 1):

@@ -41,6 +41,7 @@ from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
+from runyard_workers.attempts.interruptions import Interruptions
 from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.redaction import Redaction
 from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, clean, enclosed, inside, replayed
@@ -55,7 +56,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = structlog.get_logger("runyard.attempt")
-
 #: Values of a journal that are read at once, and recalled in a row before other runs have their turn.
 _MOST_READ, _MOST_RECALLED = 500, 200
 
@@ -132,6 +132,7 @@ class Attempt:
     keeps_values: bool = True  # of its journal; False: each is dropped once its code has it
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     compensations: Compensations | None = None  # of a run that undoes what it did
+    interruptions: Interruptions = field(default_factory=Interruptions)
     redact: Redaction = field(default_factory=Redaction)  # takes out secrets that it has read
     on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
@@ -351,9 +352,8 @@ class Attempt:
 
     async def _refuse_new(self, key: str, kind: str) -> None:
         """Raise `Suspended` in a run that is undone: only its compensations do what is not on record."""
-        if self.compensations is None or INSIDE.get():
-            return
-        if kind not in WITHOUT_ENTRY or (kind == "start" and self.replay.entry(key) is None):
+        has_entry = kind not in WITHOUT_ENTRY or (kind == "start" and self.replay.entry(key) is None)
+        if self.compensations is not None and has_entry and not INSIDE.get():
             await self.siblings.settle()
             raise Suspended(Ended(Outcome.COMPENSATED))
 
@@ -361,8 +361,7 @@ class Attempt:
         """What the journal holds under `key`, with its value, which may have to be read first."""
         entry = self.replay.entry(key)
         while entry is not None and isinstance(entry.value, Unread):
-            keys = self.replay.unread(key, MOST_BYTES, _MOST_READ)
-            read = partial(in_engine_thread, self._values, keys)
+            read = partial(in_engine_thread, self._values, self.replay.unread(key, MOST_BYTES, _MOST_READ))
             self.replay.fill(await patiently(read, lambda: self.ended_by, self.task.id))
             entry = self.replay.entry(key)
         return entry

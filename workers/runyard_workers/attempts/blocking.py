@@ -166,6 +166,20 @@ class ThreadContext(BlockingContext):
     def _state(self, op: str, name: str, value: Any) -> Any:
         return self._call(self._inner._state(op, name, value))
 
+    def heartbeat(self, within: float | None = None) -> None:
+        self._inner.heartbeat(within)
+
+    def _shield(self, on: bool, seconds: float) -> None:
+        if on:
+            self._call(self._inner._shield(True, seconds))
+            return
+        # Its end must be noted in a run that is cancelled, too.
+        _, error = asyncio.run_coroutine_threadsafe(
+            self._shielded(self._inner._shield(False, seconds)), self._loop
+        ).result()
+        if error is not None:
+            raise error
+
     def secret(self, name: str) -> str:
         return self._call(self._inner.secret(name))
 

@@ -17,15 +17,12 @@ from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
-from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import result_types, values
 from runyard_workers.agent_code.exceptions import represented
 from runyard_workers.attempts import (
     compensation,
     gathering,
     questions,
-    secrets,
-    state,
     typed_results,
     user_code,
 )
@@ -317,15 +314,6 @@ class RunContext(SuspendingContext):
 
     def checkpoint_log(self, name: str) -> CheckpointLog:
         return RunCheckpoints(self._attempt, values.name(name, "ctx.checkpoint_log"), self._own_turns)
-
-    @served
-    async def _state(self, op: str, name: str, value: Any) -> Any:
-        refuse_inside(f"ctx.state.{op}")
-        return await state.access(self._attempt, Op(op), name, value)
-
-    @served
-    async def secret(self, name: str) -> str:
-        return await secrets.read(self._attempt, name)
 
     @suspending
     async def on_failure(self, name: str, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

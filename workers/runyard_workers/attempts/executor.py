@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -70,6 +70,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         return Ended(Outcome.COMPENSATED)
     seconds = _seconds_left(attempt)
     limit = None if seconds is None else asyncio.timeout(seconds)
+    attempt.interruptions.begin(limit)
     try:
         result = await (runner(attempt) if limit is None else _within(limit, runner(attempt)))
         if attempt.compensations is not None:
@@ -89,6 +90,8 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
         if attempt.compensations is not None:
             return _undone(attempt, attempt.compensations, error)
         return _left(attempt) if attempt.ended_by is not None else _failed_in(attempt, error)
+    finally:
+        attempt.interruptions.end()
 
 
 def _undone(attempt: Attempt, found: Compensations, error: BaseException | None) -> Ended:
@@ -217,10 +220,22 @@ def out_of_time(attempt: Attempt) -> Failure:
     return Failure("deadline_exceeded", "The task's deadline passed.", Cause.DEADLINE)
 
 
+#: Why an attempt is ended whose code did not call `ctx.heartbeat` within the time that it named.
+STALLED: Final = "stalled"
+_STALLED: Final = Failure(
+    "heartbeat_missed",
+    "The agent's code did not call ctx.heartbeat again within the time that it named.",
+    Cause.AGENT,
+    True,
+)
+
+
 def _left(attempt: Attempt) -> Ended:
     """The attempt had to leave: cancelled or its lease lost (nothing to write), drained, or out of time."""
     if attempt.ended_by == "timeout":
         return Ended(Outcome.FAILED, failure=out_of_time(attempt))
+    if attempt.ended_by == STALLED:
+        return Ended(Outcome.FAILED, failure=_STALLED)
     if attempt.ended_by in ("cancel", "lost"):
         return Ended(Outcome.STOPPED)
     step = attempt.replay.open_irreversible

@@ -74,7 +74,12 @@ class Life:
         self.left = why
         if self.attempt is not None:
             self.attempt.leave(why)
-        if self.running is not None and self.begun:
+        if self.running is None or not self.begun:
+            return
+        shielded = self.attempt is not None and why != "lost"  # another may run it: nothing puts that off
+        if not (
+            shielded and self.attempt is not None and self.attempt.interruptions.defer(self.running.cancel)
+        ):
             self.running.cancel()
 
 
@@ -259,7 +264,9 @@ class Runs:
 
     async def _store_failure(self, life: Life, failure: Failure) -> None:
         task_id = life.claimed.task.id
-        command = attempts.Fail(task_id, life.fence, failure)
+        undone = None if life.attempt is None else life.attempt.compensations
+        compensation = undone.failed if undone is not None and undone.left else None
+        command = attempts.Fail(task_id, life.fence, failure, compensation=compensation)
         try:
             await patiently(lambda: self._writer.call(attempts.fail, command), lambda: life.left, task_id)
         except (asyncio.CancelledError, Cancelled):

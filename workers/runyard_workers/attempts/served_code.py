@@ -22,7 +22,7 @@ from runyard_workers.processes.wire import Message
 
 _serving: ContextVar[int] = ContextVar("runyard_serving_call", default=0)
 #: Parts of the context that its own methods call.
-_OPEN: Final = ("_provider", "_state")
+_OPEN: Final = ("_provider", "_shield", "_state")
 _irreversible: ContextVar[bool] = ContextVar("runyard_serving_irreversible", default=False)
 
 
@@ -176,7 +176,8 @@ class ServedCode:
 
     async def _answer(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Any]:
         try:
-            self._refuse_over()
+            if path != "_shield" or args[0]:  # the end of a shield is noted in a run that is cancelled, too
+                self._refuse_over()
             method = self._resolved(path)
             if inspect.iscoroutinefunction(method):
                 return "result", await method(*args, **kwargs)

@@ -1,20 +1,25 @@
-"""The calls of a context that may suspend the run without asking people, and what all that may have in common."""
+"""The calls of a context that may suspend the run without asking people, what all that may have in common, and calls
+about the attempt itself."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from runyard.context import Context
+from runyard.errors import AgentError
+from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import awaited, values
-from runyard_workers.attempts import compensation, gathering, user_code, waiting
+from runyard_workers.attempts import compensation, gathering, secrets, state, user_code, waiting
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
 from runyard_workers.attempts.children import Children, child_request
 from runyard_workers.attempts.mapping import ChildMap
 
+#: Seconds that a shield may put the end of an attempt off.
+LONGEST_SHIELD: Final = 60.0
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
@@ -53,7 +58,7 @@ def suspending(method: F) -> F:
 
 
 class SuspendingContext(Context):
-    """The part of a context that waits for other runs, for time and for events."""
+    """The part of a context that waits for other runs, for time and for events, and what it has of its attempt."""
 
     def __init__(self, attempt: Attempt, children: Children) -> None:
         self._attempt = attempt
@@ -149,3 +154,33 @@ class SuspendingContext(Context):
         group = gathering.group()
         data, waited = await waiting.event(self._attempt, name, key, timeout, default, group)
         return data if waited is None else await self._suspend(Suspended.waiting(waited))
+
+    @served
+    async def _state(self, op: str, name: str, value: Any) -> Any:
+        refuse_inside(f"ctx.state.{op}")
+        return await state.access(self._attempt, Op(op), name, value)
+
+    @served
+    async def secret(self, name: str) -> str:
+        return await secrets.read(self._attempt, name)
+
+    def heartbeat(self, within: float | None = None) -> None:
+        attempt = self._attempt
+        seconds = values.seconds(within, "ctx.heartbeat", "within")
+        attempt.check()
+        attempt.interruptions.beat(seconds, functools.partial(attempt.leave, "stalled"))
+
+    async def _shield(self, on: bool, seconds: float) -> None:
+        attempt = self._attempt
+        if on:
+            longest = values.seconds(seconds, "ctx.shield", "seconds") or 0.0
+            if longest > LONGEST_SHIELD:
+                raise AgentError(
+                    f"ctx.shield: {LONGEST_SHIELD:g} seconds at most.", code="invalid_call", call="ctx.shield"
+                )
+            attempt.check()
+            attempt.interruptions.enter(longest)
+        else:
+            attempt.interruptions.leave()
+            if not attempt.interruptions.shielded:
+                attempt.check()

@@ -82,6 +82,10 @@ class _Remote:
         past = self._ends_at is not None and time.monotonic() > self._ends_at
         return past or self._calls.cancelled in ("cancel", "timeout")
 
+    def heartbeat(self, within: float | None = None) -> None:
+        """See `Context.heartbeat`."""
+        self._calls.call_blocking("heartbeat", (within,), {})
+
     def _provider(self, vendor: str) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self._calls.call_blocking("_provider", (vendor,), {}))
 

@@ -64,7 +64,7 @@ def metadata(wheel: Path) -> Message:
         return message_from_bytes(packed.read(name))
 
 
-def test_it_has_its_licence_its_examples_and_what_the_console_needs(wheel: Path) -> None:
+def test_it_has_its_licence_its_examples_and_what_the_console_and_new_projects_need(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -77,6 +77,7 @@ def test_it_has_its_licence_its_examples_and_what_the_console_needs(wheel: Path)
         "examples/support_triage.yaml",
         "examples/echo.py",
         "console/console.js",
+        "development/template/Dockerfile.tmpl",
         "runyard/py.typed",
     ):
         assert [name for name in names if name.endswith(wanted)], wanted

@@ -17,8 +17,10 @@ import importlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -79,6 +81,25 @@ def skip(result: Any) -> Decision:
     return Decision("skip", result=result)
 
 
+def expire() -> Decision:
+    """The question or review gets no answer: its time passes, and what it declares for that comes about."""
+    return Decision("expire")
+
+
+#: Lets the time of the run that is under way pass.
+PASSING: ContextVar[Callable[[float], Any]] = ContextVar("runyard_passing_time")
+
+
+def pass_time(seconds: float) -> None:
+    """Let time pass within a run's code, as if it had taken so long: deadlines and timeouts are over sooner.
+
+    Raises `AssertionError` outside the code of a run of `run`.
+    """
+    passing = PASSING.get(None)
+    assert passing is not None, "pass_time: call it in the code of an agent that `run` executes."
+    passing(seconds)
+
+
 @dataclass(frozen=True)
 class Sent:
     """An event from outside. See `event`."""
@@ -132,6 +153,7 @@ class Outcome:
     state: Mapping[str, Any] = field(default_factory=dict)  # what `ctx.state` has at the end
     #: Its journal with all that its code was given, for `replay`; as JSON a file like those of `runyard tasks journal`.
     journal: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    writes: tuple[int, ...] = ()  # how many each attempt has made
 
     def of_type(self, type: str) -> list[Mapping[str, Any]]:
         """The data of the events of one type."""
@@ -200,6 +222,41 @@ async def arun(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome
     outcome = await _engine().run(Request(agent, args, **_tidied(more)))
     assert isinstance(outcome, Outcome)
     return outcome
+
+
+def crashes(agent: Agent, args: Any = None, *, most: int = 200, **more: Unpack[Given]) -> Iterator[Outcome]:
+    """The outcomes of the run with its process lost behind each of its journal writes, one write after the other.
+
+    As `run`, which it calls once to count the writes of each attempt, and once for each of them: `most` of them, as a
+    run with more is better cut for a test. Answers, events and models are given to each of the runs again.
+    """
+    assert "crash_after" not in more, "crashes: it chooses `crash_after` itself."
+    writes = run(agent, args, **more).writes
+    assert sum(writes) <= most, (
+        f"The run writes {sum(writes)} times: more than {most}. Cut it, or raise `most`."
+    )
+    for attempt, count in enumerate(writes):
+        for write in range(1, count + 1):
+            yield run(agent, args, **more | {"crash_after": (*[_NEVER] * attempt, write)})
+
+
+#: More writes than a run makes.
+_NEVER = 2**31
+
+
+def occurrences(
+    schedule: str, *, timezone: str = "UTC", after: datetime | None = None, count: int = 5
+) -> list[datetime]:
+    """The next due times of a schedule (a cron line, or a date) behind `after`, or behind now: as the scheduler will
+    have them, with the zone's changes of the clock. 100 at most.
+
+    Raises the server's `ScheduleError` for what is no schedule.
+    """
+    rules = importlib.import_module("runyard_common.schedules.rules.preview")
+    texts = importlib.import_module("runyard_common.schedules.rules.schedule_text")
+    begin = (after or datetime.now(UTC)).timestamp()
+    read = texts.parse_schedule(schedule, timezone, now=begin)
+    return [datetime.fromisoformat(entry.local) for entry in rules.preview(read, begin, count)]
 
 
 def replay(

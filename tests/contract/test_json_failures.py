@@ -24,7 +24,7 @@ from tests.contract.live import Live
 Command = Callable[..., Result]
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
 #: What starts processes, or replaces itself by one: their output is that process's.
-PROCESSES = {"up", "dev", "api", "worker", "scheduler", "migrate"}
+PROCESSES = {"up", "dev", "api", "worker", "scheduler", "migrate", "test"}
 NOWHERE = "01a200be-0000-7000-8000-000000000000"
 #: Every command with the arguments that it needs.
 SERVER = {

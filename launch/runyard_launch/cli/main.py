@@ -10,9 +10,10 @@ from typing import Annotated, NoReturn
 import typer
 
 import runyard
+from runyard import extras
 from runyard_launch.cli import agents, events, keys, login, members, replay, runs, secrets
 from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, examples, need_server
-from runyard_launch.problems import CommandFailed
+from runyard_launch.problems import CommandFailed, Outcome
 
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 # What these take is the program's own; `--help` is ours, so that asking for help starts nothing.
@@ -209,6 +210,15 @@ def doctor(as_json: AsJson = False) -> None:
     from runyard_launch.cli.doctor import doctor as examine
 
     raise typer.Exit(examine(as_json))
+
+
+@app.command(context_settings=_PASSED_ON)
+def test(context: typer.Context) -> None:
+    """Run this project's tests with pytest, from its folder. Its options are those of pytest, such as -k or -x."""
+    if not extras.installed("pytest"):
+        raise CommandFailed("pytest is not installed: pip install pytest.", "missing_extra", Outcome.REFUSED)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *context.args])  # noqa: S606 - no shell wanted
 
 
 def _become(module: str, arguments: list[str]) -> NoReturn:

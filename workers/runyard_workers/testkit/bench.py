@@ -1,33 +1,26 @@
-"""Behind `runyard.testing`: one run, driven through the real engine's parts on a database of its own."""
+"""A database, the agents, and one run of the first."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import mimetypes
-import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from runyard import json_form
+from runyard import json_form, testing
 from runyard.authoring import AgentDefinition, every_version, newest
-from runyard.testing import Agent, Decision, Event, Outcome, Prompt, Request
+from runyard.testing import Agent, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
-from runyard_common.clock import DatabaseClock, KnownClock
 from runyard_common.credentials.rules.sealing import Sealer, new_key
-from runyard_common.database import migrate
 from runyard_common.database.engine import Database
-from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.files import open_files
-from runyard_common.human_tasks import queries as questions
-from runyard_common.human_tasks.service import answers
 from runyard_common.identity.queries import secrets
 from runyard_common.runs.queries import events, queued, tasks, waits, workers
 from runyard_common.runs.rules.blocked_by import RETRY
@@ -48,33 +41,13 @@ from runyard_workers.agent_code.versions import in_order
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
-from runyard_workers.isolation.threads import DaemonThreads
 from runyard_workers.processes.pool import ProcessPool
+from runyard_workers.testkit.clock import Clock, empty_database, of_clock
+from runyard_workers.testkit.losses import CountingWriter, until_ended
+from runyard_workers.testkit.people import People
 
-_THREADS = 32
-_MOST_CANCELS = 300  # of an agent that will not end: one that swallows them is left behind
-_FAR = 20 * 365 * 86400.0  # seconds: every back-off and sleep is over by then
-
-
-async def run(request: Request, began: Callable[[], None] = lambda: None) -> Outcome:
-    """Make the run; see `runyard.testing.run`. `began` is called once when all is ready and the time counts."""
-    with tempfile.TemporaryDirectory(prefix="runyard-test-", ignore_cleanup_errors=True) as folder:
-        bench = await asyncio.to_thread(_Bench, Path(folder), request)
-        try:
-            began()
-            async with asyncio.timeout(request.timeout):
-                return await bench.go()
-        except TimeoutError:
-            raise AssertionError(f"The run did not end within {request.timeout:g} s.") from None
-        finally:
-            await bench.close()
-
-
-def new_loop() -> asyncio.AbstractEventLoop:
-    """A loop whose threads are daemons: what an agent leaves running in one keeps no test process alive."""
-    loop = asyncio.new_event_loop()
-    loop.set_default_executor(DaemonThreads(_THREADS, "runyard-testing"))
-    return loop
+#: Every back-off and sleep is over by then, in seconds.
+_FAR: Final = 20 * 365 * 86400.0
 
 
 @dataclass
@@ -89,68 +62,15 @@ class _Heard:
             self.tokens.append(str(data.get("text", "")))
 
 
-class _Mortal:
-    """A writer that is lost, with its process, after so many writes."""
-
-    def __init__(self, inner: GroupCommit, writes: int) -> None:
-        self._inner = inner
-        self._left = writes
-        self.dead = asyncio.Event()
-
-    async def call(self, batch: Callable[..., Any], command: Any) -> Any:
-        """As `GroupCommit.call`, until the end."""
-        if not self.dead.is_set():
-            answer = await self._inner.call(batch, command)
-            self._left -= 1
-            if self._left > 0:
-                return answer
-            self.dead.set()
-        return await asyncio.Event().wait()
-
-
-@functools.cache
-def _empty_database() -> bytes:
-    """A SQLite file with all tables: most of what a short run would take is making them."""
-    with tempfile.TemporaryDirectory(prefix="runyard-test-") as folder:
-        file = Path(folder) / "runyard.db"
-        db = Database(f"sqlite:///{file}")
-        migrate.upgrade(db)
-        db.close()  # the last connection writes everything into the file
-        return file.read_bytes()
-
-
-class _Clock:
-    """The time of a test: that of this host, and what was skipped."""
-
-    def __init__(self) -> None:
-        self._skipped = 0.0
-
-    def now(self) -> float:
-        """In epoch seconds."""
-        return time.time() + self._skipped
-
-    def skip(self, seconds: float) -> None:
-        """Let time pass."""
-        self._skipped += max(0.0, seconds)
-
-
-def _of_clock(db: Database, clock: _Clock) -> Database:
-    """The database with this clock."""
-    db.clock = DatabaseClock(wall=clock.now, passed=clock.now)
-    db.now = lambda connection: clock.now()  # type: ignore[method-assign]
-    db.clock_of = lambda connection: KnownClock(clock.now())  # type: ignore[method-assign]
-    return db
-
-
-class _Bench:
+class Bench:
     """A database, the agents, and one run of the first."""
 
     def __init__(self, folder: Path, request: Request) -> None:
         self._request = request
         file = folder / "runyard.db"
-        file.write_bytes(_empty_database())
-        self._clock = _Clock()
-        self._runtime = Runtime(_of_clock(Database(f"sqlite:///{file}"), self._clock), Live(""), NoNotifier())
+        file.write_bytes(empty_database())
+        self._clock = Clock()
+        self._runtime = Runtime(of_clock(Database(f"sqlite:///{file}"), self._clock), Live(""), NoNotifier())
         self._store, self._writer = self._runtime.store, self._runtime.writer
         self._files = open_files(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.
@@ -160,10 +80,10 @@ class _Bench:
         self._org = uuid7()
         self._definitions = every_version()
         self._heard = _Heard()
-        self._asked: list[str] = []
         self._prompts: list[Prompt] = []
         self._crashes = list(request.crash_after)
-        self._given = list(request.answers) if not isinstance(request.answers, Mapping) else []
+        self._writes: list[int] = []
+        self._answerer = People(self._store, self._org, self._clock, request.answers)
         self._events = list(request.events)
         self._threads = RunThreads(32)
         self._processes: ProcessPool | None = None
@@ -176,7 +96,7 @@ class _Bench:
         task_id = await asyncio.to_thread(self._submit)
         while (task := self._task(task_id)).finished_at is None:
             if task.status in SUSPENDED:
-                self._answer(task_id)
+                self._answerer.answer(task_id)
             elif not await self._claim_and_execute():
                 await asyncio.to_thread(self._pass_time)
         return self._outcome(task)
@@ -288,11 +208,23 @@ class _Bench:
             loops=OwnLoops(self._settings),
             processes=self._processes,
         )(claimed[0])
-        dead = None
-        if self._crashes:
-            mortal = _Mortal(self._writer, self._crashes.pop(0))
-            attempt.writer, dead = mortal, mortal.dead  # type: ignore[assignment]
-        await _until_ended(asyncio.create_task(execute(attempt, runner)), dead)
+        writer = CountingWriter(self._writer, self._crashes.pop(0) if self._crashes else None)
+        attempt.writer = writer  # type: ignore[assignment]
+        loop = asyncio.get_running_loop()
+        token = testing.PASSING.set(lambda seconds: loop.call_soon_threadsafe(pass_time, seconds))
+        running = asyncio.create_task(execute(attempt, runner))
+        testing.PASSING.reset(token)
+
+        def pass_time(seconds: float) -> None:
+            self._clock.skip(seconds)
+            if attempt.ends_at is not None:
+                attempt.ends_at -= seconds
+                if attempt.ends_at < time.monotonic():
+                    attempt.leave("timeout")
+                    running.cancel()
+
+        await until_ended(running, writer.dead)
+        self._writes.append(writer.writes)
         await asyncio.to_thread(self._rescue)
         return True
 
@@ -361,31 +293,6 @@ class _Bench:
             self._runner = DeclaredRunner(self._settings, self._store, self._writer, models)
         return self._runner
 
-    # -- people --------------------------------------------------------------------------------------------
-
-    def _answer(self, task_id: str) -> None:
-        with self._store.read() as conn:
-            question = questions.open_of(conn, task_id)[0]
-        text = str(question.payload.get("text") or question.payload.get("action") or question.key)
-        self._asked.append(text)
-        answer = self._prepared(text)
-        with self._store.begin() as tx:
-            if question.kind == "review":
-                assert isinstance(answer, Decision), (
-                    f"{text!r} is a review: answer approve(), reject() or edit()."
-                )
-                decision = answers.Decision(answer.action, answer.reason, answer.arguments, answer.result)
-                answers.review(tx, self._org, task_id, decision, "test", question.id)
-            else:
-                answers.post_message(tx, self._org, task_id, answer, "test", question.id)
-
-    def _prepared(self, text: str) -> Any:
-        if isinstance(self._request.answers, Mapping):
-            assert text in self._request.answers, f"No answer to {text!r}: give one in `answers`."
-            return self._request.answers[text]
-        assert self._given, f"No answer to {text!r}: give one in `answers`."
-        return self._given.pop(0)
-
     # -- the end -------------------------------------------------------------------------------------------
 
     def _task(self, task_id: str) -> Task:
@@ -406,7 +313,7 @@ class _Bench:
             task.output,
             error,
             tuple(Event(e["type"], e["data"]) for e in logged),
-            tuple(self._asked),
+            tuple(self._answerer.asked),
             tuple(self._prompts),
             task.attempt,
             task.usage or {},
@@ -414,19 +321,5 @@ class _Bench:
             tuple(self._heard.tokens),
             kept,
             recorded,
+            tuple(self._writes),
         )
-
-
-async def _until_ended(running: asyncio.Task[Any], dead: asyncio.Event | None) -> None:
-    """Wait for the attempt's end, or for the loss of its process."""
-    waits: Sequence[asyncio.Task[Any]] = [asyncio.create_task(dead.wait())] if dead is not None else []
-    try:
-        await asyncio.wait({running, *waits}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waits:
-            one.cancel()
-        for _ in range(_MOST_CANCELS):  # what it does about its end has no effect either
-            if running.done():
-                break
-            running.cancel()
-            await asyncio.wait({running}, timeout=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -124,17 +125,9 @@ def pytest_configure():
 def test_a_project_uses_the_fixtures(tmp_path: Path) -> None:
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(text)
-    # By name, too: where this installation is older than the entry point, it is loaded all the same.
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "runyard_launch.pytest_plugin",
-        "--rootdir",
-        str(tmp_path),
-    ]
+    # By its module: an installation in this environment may be older than the entry point.
+    plugin = ["-p", "no:runyard", "-p", "runyard_launch.pytest_plugin"]
+    words = [sys.executable, "-m", "pytest", "-q", *plugin, "--rootdir", str(tmp_path)]
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, "1 passed" in ran.stdout) == (0, True), ran.stdout + ran.stderr
 
@@ -146,6 +139,11 @@ def test_the_plugin_imports_nothing_of_runyard() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "['runyard_launch', 'runyard_launch.pytest_plugin']"
+
+
+def test_pytest_finds_the_fixtures_by_an_entry_point() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["pytest11"] == {"runyard": "runyard_launch.pytest_plugin"}
 
 
 def test_outcomes_compare_without_their_journals() -> None:

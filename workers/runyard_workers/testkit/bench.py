@@ -43,8 +43,8 @@ from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.processes.pool import ProcessPool
 from runyard_workers.testkit.clock import Clock, empty_database, of_clock
+from runyard_workers.testkit.given_answers import GivenAnswers
 from runyard_workers.testkit.losses import CountingWriter, until_ended
-from runyard_workers.testkit.people import People
 
 #: Every back-off and sleep is over by then, in seconds.
 _FAR: Final = 20 * 365 * 86400.0
@@ -83,7 +83,7 @@ class Bench:
         self._prompts: list[Prompt] = []
         self._crashes = list(request.crash_after)
         self._writes: list[int] = []
-        self._answerer = People(self._store, self._org, self._clock, request.answers)
+        self._answers = GivenAnswers(self._store, self._org, self._clock, request.answers)
         self._events = list(request.events)
         self._threads = RunThreads(32)
         self._processes: ProcessPool | None = None
@@ -96,7 +96,7 @@ class Bench:
         task_id = await asyncio.to_thread(self._submit)
         while (task := self._task(task_id)).finished_at is None:
             if task.status in SUSPENDED:
-                self._answerer.answer(task_id)
+                self._answers.answer(task_id)
             elif not await self._claim_and_execute():
                 await asyncio.to_thread(self._pass_time)
         return self._outcome(task)
@@ -313,7 +313,7 @@ class Bench:
             task.output,
             error,
             tuple(Event(e["type"], e["data"]) for e in logged),
-            tuple(self._answerer.asked),
+            tuple(self._answers.asked),
             tuple(self._prompts),
             task.attempt,
             task.usage or {},

@@ -1,4 +1,4 @@
-"""What people answer in a test, and the questions that get no answer in time."""
+"""Answers to what runs of a test ask, and the questions that get no answer in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runyard_workers.testkit.clock import Clock
 _EXPIRE = "expire"
 
 
-class People:
+class GivenAnswers:
     """Answers what runs ask, in order or by the question's text. `asked` are the texts."""
 
     def __init__(

@@ -313,6 +313,18 @@ async def test_a_library_that_goes_on_from_its_checkpoint_is_not_begun(database_
     assert (what.entries, what.next.name) == (1, "Graphs behind checkpoint 1")
 
 
+async def test_a_secret_is_in_no_recording_and_keeps_no_replay(database_url: str) -> None:
+    found = await record(two_steps, database_url)
+
+    async def signs(ctx: Context, args: dict[str, Any]) -> Any:
+        token = await ctx.secret("token")
+        await ctx.step("first", refuse, token)
+        await ctx.step("second", refuse)
+        return await ctx.ask(f"Go on with {token}?")
+
+    assert str(replay(changed(signs), found).check().next) == "question 'Go on with <secret token>?' (ask#1)"
+
+
 CODE = """
 from runyard import agent
 

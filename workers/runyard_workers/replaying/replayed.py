@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from runyard.checkpoints import CheckpointLog
+from runyard.checkpoints import CheckpointLog, PastCheckpoints
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Named
 from runyard_common.runs.rules.journal import JournalEntry, Step
@@ -99,6 +99,10 @@ def named(key: str, kind: str) -> Named:
 class ReplayedContext(RunContext):
     """See `runyard.Context`."""
 
+    async def secret(self, name: str) -> str:
+        """No secret is in a recording, and nothing that is executed needs one: a text in its place."""
+        return f"<secret {values.name(name, 'ctx.secret')}>"
+
     def checkpoint_log(self, name: str) -> CheckpointLog:
         """See `Context.checkpoint_log`."""
         attempt = self._attempt
@@ -117,6 +121,10 @@ class _ReplayedCheckpoints(RunCheckpoints):
             for entry in attempt.replay.entries
             if entry.kind == UNORDERED and entry.key.startswith(f"{self._prefix}/")
         }
+
+    async def previous(self) -> PastCheckpoints | None:
+        """See `CheckpointLog`. The session's other runs are in no recording."""
+        return None
 
     @contextmanager
     def code_of(self, library: str) -> Iterator[None]:

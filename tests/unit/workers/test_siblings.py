@@ -85,3 +85,46 @@ async def test_a_coroutine_that_never_waits_is_not_waited_for_without_end() -> N
     with siblings.served():
         await asyncio.wait_for(siblings.settle(), 5)
     task.cancel()
+
+
+async def test_thousands_that_settle_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    tasks_of = Siblings._tasks
+
+    def counted(self: Siblings) -> set[asyncio.Task[Any]]:
+        nonlocal looks
+        looks += 1
+        return tasks_of(self)
+
+    monkeypatch.setattr(Siblings, "_tasks", counted)
+    siblings = Siblings()
+
+    async def suspends() -> None:
+        with siblings.served():
+            await siblings.settle()
+
+    await asyncio.gather(*(start(siblings, suspends()) for _ in range(2_000)))
+    assert looks < 100
+
+
+async def test_another_looks_on_when_the_one_that_looked_is_cancelled() -> None:
+    siblings, go_on = Siblings(), asyncio.Event()
+
+    async def suspends() -> str:
+        with siblings.served():
+            await siblings.settle()
+        return "settled"
+
+    async def works() -> None:
+        with siblings.served():
+            await go_on.wait()
+
+    others = start(siblings, works())
+    first, *left = [start(siblings, suspends()) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    go_on.set()
+    assert await asyncio.wait_for(asyncio.gather(*left), 10) == ["settled", "settled"]
+    await others

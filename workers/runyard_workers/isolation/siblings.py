@@ -30,7 +30,17 @@ class Siblings:
     Most runs have one coroutine and suspend nothing: what only others need is made when they come to need it.
     """
 
-    __slots__ = ("_ended", "_first", "_others", "_served", "_settled")
+    __slots__ = (
+        "_ended",
+        "_first",
+        "_others",
+        "_quiet",
+        "_served",
+        "_settled",
+        "_turns",
+        "_waiters",
+        "_watched",
+    )
 
     def __init__(self) -> None:
         self._first: ref[asyncio.Task[Any]] | None = None
@@ -38,6 +48,11 @@ class Siblings:
         self._settled: set[asyncio.Task[Any] | None] | None = None  # those that suspend the run themselves
         self._served = 0
         self._ended: asyncio.Event | None = None  # a served call has ended
+        self._watched = False  # one of those that settle looks whether all have
+        self._waiters: list[asyncio.Future[bool]] = []  # the others
+        self._turns = self._quiet = (
+            0  # of the loop, since the last of them came; of these, with nothing to run
+        )
 
     def add(self, task: asyncio.Task[Any]) -> None:
         """This task runs the attempt's code."""
@@ -89,23 +104,43 @@ class Siblings:
         """Return when all the rest of the code has got as far as it can."""
         me = asyncio.current_task()
         settled = self._settled = self._settled if self._settled is not None else set()
-        ended = self._ended = self._ended or asyncio.Event()
         settled.add(me)
+        self._turns = self._quiet = 0  # what has just run may have woken others
         try:
             # The steps around this call wait for it: neither do they hold up others that settle.
             with self.served(-1 - _enclosing.get()):
-                quiet = 0
-                for _ in range(_MOST_TURNS):
-                    while self._served > 0:
-                        quiet = 0
-                        ended.clear()
-                        await ended.wait()
-                    quiet = 0 if any(map(_can_run, self._tasks() - settled)) else quiet + 1
-                    if quiet > _QUIET_TURNS:
+                # One looks for all that settle: thousands that each looked at all the others would take minutes.
+                while self._watched:
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiters.append(waiter)
+                    if await waiter:
                         return
-                    await asyncio.sleep(0)
+                await self._watch(settled)
         finally:
             settled.discard(me)
+
+    async def _watch(self, settled: set[asyncio.Task[Any] | None]) -> None:
+        """Return, with all that settle meanwhile, when there is nothing left that can run."""
+        self._watched, done = True, False
+        ended = self._ended = self._ended or asyncio.Event()
+        try:
+            while self._turns < _MOST_TURNS:
+                self._turns += 1
+                while self._served > 0:
+                    self._quiet = 0
+                    ended.clear()
+                    await ended.wait()
+                self._quiet = 0 if any(map(_can_run, self._tasks() - settled)) else self._quiet + 1
+                if self._quiet > _QUIET_TURNS:
+                    break
+                await asyncio.sleep(0)
+            done = True
+        finally:
+            self._watched = False
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(done)  # else another of them looks
 
 
 def _can_run(task: asyncio.Task[Any]) -> bool:

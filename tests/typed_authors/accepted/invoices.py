@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict, assert_type
 
 from pydantic import BaseModel, Field
 
-from runyard import AsyncClient, BlockingContext, Client, Context, agent
+from runyard import AsyncClient, BlockingContext, Client, Context, agent, current_step
 from runyard.testing import run
 
 TODAY = dt.date(2026, 1, 2)
@@ -75,6 +75,12 @@ async def invoice(ctx: Context, args: InvoiceArgs) -> Result:
     assert_type(await ctx.step("count", len, args.lines), int)
     assert_type(await ctx.step("rate of", lambda: {"currency": "EUR"}, returns=Rate), Rate)
     assert_type(await ctx.step("with both", pay, total, to="us", effect="read", returns=Centre), Centre)
+    await ctx.on_failure("pay back", pay, total, to="us")
+    async with ctx.shield(5):
+        ctx.heartbeat(within=30)
+    assert_type(await ctx.state.delete("n"), bool)
+    assert_type(await ctx.secret("TOKEN"), str)
+    assert_type(current_step().idempotency_key, str)
     assert_type(await ctx.ask("Which centre?", schema=Centre), Centre)
     assert_type(await ctx.ask("Which?", options=["a", "b"], returns=Centre), Centre)
     assert_type(await ctx.ask("Which?"), Any)
@@ -89,6 +95,11 @@ def blocking(ctx: BlockingContext, args: Rate) -> Result:
     assert_type(ctx.step("rate", rate_of, "EUR"), Rate)
     assert_type(ctx.step("pay", pay, total, effect="irreversible"), str)
     assert_type(ctx.step("rate of", dict, returns=Rate), Rate)
+    ctx.on_failure("pay back", pay, total, to="us")
+    with ctx.shield():
+        ctx.heartbeat()
+    ctx.state.set("n", 1)
+    assert_type(ctx.secret("TOKEN"), str)
     assert_type(ctx.ask("Which centre?", schema=Centre), Centre)
     assert_type(ctx.run(invoice, InvoiceArgs(lines=[], due=TODAY)), Result)
     return Result(total=total)

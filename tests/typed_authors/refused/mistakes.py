@@ -79,6 +79,9 @@ def number(ctx: BlockingContext, args: Args) -> int:
 @agent("@mistakes/parent")
 async def parent(ctx: Context, args: dict[str, Any]) -> None:
     await ctx.run(steps, {"amount": 1})  # error: arg-type, reportArgumentType
+    await ctx.on_failure("undo", steps, ctx)  # error: call-arg, reportCallIssue
+    async with ctx.shield("long"):  # error: arg-type, reportArgumentType
+        pass
     await ctx.run(steps)  # error: call-overload, reportArgumentType
     await ctx.run(plain, Args(amount=Decimal(1)))  # error: arg-type, reportArgumentType
     await ctx.run("@mistakes/steps", {"amount": 1}, prioritty=3)  # error: call-overload, reportCallIssue

@@ -39,6 +39,8 @@ def test_a_run_is_made_for_each_of_its_writes_also_behind_a_question() -> None:
     done.clear()
     outcomes = list(crashes(order, answers=["yes"]))
     assert [one.output for one in outcomes] == [[3, 5]] * sum(writes)
+    # Behind a step another attempt goes on; the question and the end had been written, and cost none.
+    assert [one.attempts for one in outcomes] == [3, 2, 3, 2]
     assert done.count("one") == done.count("three") == len(outcomes) + 1  # the first run counts the writes
     with pytest.raises(AssertionError, match="more than 2"):
         next(crashes(order, most=2, answers=["yes"]))

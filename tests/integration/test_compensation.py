@@ -223,6 +223,22 @@ def test_code_that_does_not_get_there_again_does_not_keep_others_from_being_undo
     assert result.of_type("compensated")[0]["error"]["code"] == "journal_mismatch"
 
 
+def test_a_run_that_is_undone_begins_nothing_new() -> None:
+    @agent("@undo/begins")
+    async def begins(ctx: Context, args: Any) -> None:
+        await ctx.on_failure("first", undo, "first")
+        if done:
+            await ctx.step("new", do, "new step")
+        await ctx.on_failure("second", undo, "second")
+        do("over")
+        raise AgentError("no", code="cause")
+
+    result = run(begins)
+    assert done == ["over", "undo first"]
+    ends = [(e["name"], e["outcome"]) for e in result.of_type("compensated")]
+    assert ends == [("second", "failed"), ("first", "done")]
+
+
 def test_what_would_not_be_found_again_is_refused() -> None:
     @agent("@undo/in_a_step")
     async def in_a_step(ctx: Context, args: Any) -> None:

@@ -40,6 +40,7 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
+from runyard_workers.attempts.caught import CaughtFailures
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
 from runyard_workers.attempts.interruptions import Interruptions
 from runyard_workers.attempts.patience import patiently
@@ -133,6 +134,7 @@ class Attempt:
     siblings: Siblings = field(default_factory=Siblings)  # what its code does at the same time
     compensations: Compensations | None = None  # of a run that undoes what it did
     interruptions: Interruptions = field(default_factory=Interruptions)
+    caught: CaughtFailures = field(default_factory=CaughtFailures)
     redact: Redaction = field(default_factory=Redaction)  # takes out secrets that it has read
     on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
@@ -178,8 +180,9 @@ class Attempt:
 
         A cancelled caller stops waiting at once; the thread runs on, and its result is dropped.
         """
-        call = self.executor.submit(partial(copy_context().run, fn, *args, **kwargs))
-        return await asyncio.wrap_future(call)
+        return await asyncio.wrap_future(
+            self.executor.submit(copy_context().run, partial(fn, *args, **kwargs))
+        )
 
     async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
         """What a measure of `agent_code.values` makes of a value: in a thread where that is large."""
@@ -255,11 +258,9 @@ class Attempt:
         await self._write(steps.emit, steps.Emit(self.task.id, self.fence, clean(events)))
 
     async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
-        command = self.redact(command)
+        call = partial(self.writer.call, batch, self.redact(command))
         try:
-            return await patiently(
-                lambda: self.writer.call(batch, command), lambda: self.ended_by, self.task.id
-            )
+            return await patiently(call, lambda: self.ended_by, self.task.id)
         except StaleFence as lost:
             if self.ended_by is None:
                 self.leave((await ownership.reasons(self.store, [self.task.id]))[self.task.id])
@@ -289,9 +290,9 @@ class Attempt:
         if entry is not None:
             return replayed(entry, step.name)
         self.refuse_drained()
-        step = replace(step, detail=self.concurrently(step.detail))
-        with self.under_way(step.key):
-            return await do(self.placed(step))
+        step = self.placed(replace(step, detail=self.concurrently(step.detail)))
+        with self.under_way(step.key), self.caught.noting(step):
+            return await do(step)
 
     def refuse_drained(self) -> None:
         """Raise `Suspended` where the worker leaves: nothing more is begun."""
@@ -317,8 +318,7 @@ class Attempt:
             self._open.pop(key, None)
 
     async def _run_once(self, step: Step, work: Callable[[], Awaitable[Any]]) -> Any:
-        begun = step.effect == "irreversible"
-        if begun:
+        if begun := step.effect == "irreversible":
             await self.begin(step)
         try:
             with inside(self.task.id, step):
@@ -395,6 +395,5 @@ class Attempt:
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
-        given = reversed(self.claimed.answers)
-        closed = {question.key: question for question in given if question.state in ("answered", "expired")}
+        closed = {q.key: q for q in reversed(self.claimed.answers) if q.state in ("answered", "expired")}
         return closed.get(key)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from runyard import json_form, steps
 from runyard.errors import AgentError, JournalMismatch
 from runyard.json_form import NotJson
-from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
+from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, JournalEntry, Step, Unread
 from runyard_common.runs.rules.tasks import Task
 from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import raised_again
@@ -21,12 +21,8 @@ from runyard_workers.agent_code.values import shown
 _LONGEST_NAME: Final = 180  # characters of a name in a key
 #: Whether this is the code of a call of a `gather`.
 GATHERED: ContextVar[bool] = ContextVar("runyard_gathered", default=False)
-#: The mark, in a stored entry's detail, of a step that began while another was under way.
-CONCURRENT: Final = "beside"
 #: Entries of this kind are found by their number, and need not be asked for again (see `checkpoints`).
 UNORDERED: Final = "checkpoint"
-#: In the detail of a step that began inside another: the key of that one.
-INSIDE: Final = "inside"
 #: The key of the step whose code this is, and what the keys of steps inside it begin with.
 _enclosing: ContextVar[str | None] = ContextVar("runyard_enclosing_step", default=None)
 SCOPE: ContextVar[str] = ContextVar("runyard_step_scope", default="")

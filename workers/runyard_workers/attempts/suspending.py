@@ -12,6 +12,7 @@ from runyard.context import Context
 from runyard.errors import AgentError
 from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import awaited, values
+from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts import compensation, gathering, secrets, state, user_code, waiting
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
@@ -30,6 +31,7 @@ def served(method: F) -> F:
     async def call(self: SuspendingContext, *args: Any, **kwargs: Any) -> Any:
         self._attempt.refuse_others()
         with self._attempt.siblings.served():
+            await _record_caught(self._attempt)
             return await method(self, *args, **kwargs)
 
     return cast(F, call)
@@ -47,6 +49,7 @@ def suspending(method: F) -> F:
             raise suspension
         try:
             with self._attempt.siblings.served():
+                await _record_caught(self._attempt)
                 return await method(self, *args, **kwargs)
         except Suspended as suspended:
             if suspended not in self._suspended:
@@ -55,6 +58,14 @@ def suspending(method: F) -> F:
             raise Suspended.merged(self._suspended) from None
 
     return cast(F, call)
+
+
+async def _record_caught(attempt: Attempt) -> None:
+    """Put failures on record that the code has caught: it goes on, and makes a call."""
+    for step, error in attempt.caught.take():
+        entry = attempt.replay.entry(step.key)
+        if entry is None or entry.state == "begun":
+            await attempt.end(step, describe(error), state="failed")
 
 
 class SuspendingContext(Context):

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    or_,
     select,
     tuple_,
     type_coerce,
@@ -29,7 +30,7 @@ from runyard_common.database.pages import byte_length
 from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Condition, Tx
-from runyard_common.runs.rules.journal import JournalEntry, Unread
+from runyard_common.runs.rules.journal import JournalEntry, Placed, Unread, caught
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables import query as tables
 from runyard_common.tables.query import Task
@@ -221,14 +222,31 @@ def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, Jo
 
 
 def drop_failed(tx: Tx, task_ids: Sequence[str]) -> None:
-    """Remove failed entries before another attempt: it tries those steps again."""
-    if task_ids:
-        tx.conn.execute(delete(_T).where(_T.task_id.in_(task_ids), _T.state == "failed"))
+    """Remove failed entries before another attempt: it tries those steps again. Failures that the code caught stay:
+    what it did next depends on them."""
+    failed = _failed(tx.conn, task_ids) if task_ids else False
+    if failed:
+        kept = _caught(tx.conn, task_ids)
+        unwanted = (_T.task_id.in_(task_ids), _T.state == "failed")
+        of_key = tuple_(_T.task_id, _T.key).not_in(kept) if kept else literal(True)
+        tx.conn.execute(delete(_T).where(*unwanted, of_key))
 
 
 def copy(tx: Tx, from_task: str, to_task: str) -> None:
     """Copy finished entries to another task (a retry of a failed run pays for nothing twice)."""
     own: dict[str, Any] = {"task_id": literal(to_task), "attempt": literal(0)}
     columns = [own.get(column.name, column) for column in _T.__table__.c]
-    done = select(*columns).where(_T.task_id == from_task, _T.state == "done")
-    tx.conn.execute(insert(_T).from_select([column.name for column in _T.__table__.c], done))
+    kept = [key for _, key in _caught(tx.conn, [from_task])] if _failed(tx.conn, [from_task]) else []
+    ended = or_(_T.state == "done", _T.key.in_(kept)) if kept else _T.state == "done"
+    copied = select(*columns).where(_T.task_id == from_task, ended)
+    tx.conn.execute(insert(_T).from_select([column.name for column in _T.__table__.c], copied))
+
+
+def _failed(conn: Connection, task_ids: Sequence[str]) -> bool:
+    query = select(literal(1)).where(_T.task_id.in_(task_ids), _T.state == "failed").limit(1)
+    return conn.execute(query).first() is not None
+
+
+def _caught(conn: Connection, task_ids: Sequence[str]) -> list[tuple[str, str]]:
+    query = select(_T.task_id, _T.key, _T.pos, _T.detail, _T.state).where(_T.task_id.in_(task_ids))
+    return caught(Placed(*row) for row in conn.execute(query))

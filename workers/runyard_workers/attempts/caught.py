@@ -1,0 +1,36 @@
+"""Failures of steps that are not put on record when they occur, because their run would be tried again.
+
+Where the code catches one and goes on, what it does next depends on it, and so it is part of the run's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+from runyard.errors import JournalMismatch
+from runyard_common.runs.rules.journal import CONCURRENT, Step
+
+
+class CaughtFailures:
+    """Those of one attempt that its code may have caught."""
+
+    __slots__ = ("_failed",)
+
+    def __init__(self) -> None:
+        self._failed: list[tuple[Step, Exception]] = []
+
+    @contextmanager
+    def noting(self, step: Step) -> Generator[None]:
+        """Inside, the step is done; its failure is noted. Not that of one beside others: any of those may go on."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, JournalMismatch) and CONCURRENT not in (step.detail or {}):
+                self._failed.append((step, error))
+            raise
+
+    def take(self) -> Iterator[tuple[Step, Exception]]:
+        """The failures that were noted, each once."""
+        while self._failed:
+            yield self._failed.pop(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from runyard_common.sessions.service import recordings
 from runyard_common.values.errors import Forbidden
 from runyard_common.values.ids import uuid7
 from runyard_launch.cli.main import app
+from runyard_scheduler.duties.admit import Admit
 from tests.api_server import Api, workers_of
 from tests.installation import Installation
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +60,12 @@ async def record(fn: Callable[..., Any], url: str) -> dict[str, Any]:
     async with Installation(url) as site:
         await site.engine()
         task_id = await site.submit(site.publish(fn, "@replay/order"), {"order": "A1"})
-        await site.until(task_id, Status.WAITING_FOR_INPUT)
+
+        def asks() -> bool:
+            Admit(site.store).run_once(time.time())  # no scheduler runs here, and a wait may be over
+            return site.task(task_id).status is Status.WAITING_FOR_INPUT
+
+        await until(asks, 40)
         return recorded(site, task_id)
 
 

@@ -24,7 +24,7 @@ from runyard_common.database.pages import MOST_BYTES
 from runyard_common.database.transaction import Store
 from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.queries import journal
-from runyard_common.runs.rules.journal import JournalEntry, Step, Unread
+from runyard_common.runs.rules.journal import CONCURRENT, JournalEntry, Step, Unread
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Failure, Fence, Task
 from runyard_common.runs.rules.waits import Group, together
@@ -45,7 +45,7 @@ from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compens
 from runyard_workers.attempts.interruptions import Interruptions
 from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.redaction import Redaction
-from runyard_workers.attempts.replay import CONCURRENT, GATHERED, Replay, clean, enclosed, inside, replayed
+from runyard_workers.attempts.replay import GATHERED, Replay, clean, enclosed, inside, replayed
 from runyard_workers.attempts.tokens import Tokens
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease

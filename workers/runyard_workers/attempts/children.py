@@ -17,7 +17,7 @@ from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.rules.journal import Step
+from runyard_common.runs.rules.journal import CONCURRENT, Step
 from runyard_common.runs.rules.run_request import OPTIONS, RunRequest, options_of
 from runyard_common.runs.rules.specs import AgentRef, RunSpec
 from runyard_common.runs.rules.tasks import Task
@@ -27,7 +27,6 @@ from runyard_common.values.errors import NotFound, RunyardError, Unavailable
 from runyard_common.values.ids import uuid7
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.patience import AWAY
-from runyard_workers.attempts.replay import CONCURRENT
 from runyard_workers.isolation.threads import in_engine_thread
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from runyard.checkpoints import CheckpointLog, PastCheckpoints
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Named
-from runyard_common.runs.rules.journal import JournalEntry, Step
+from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, JournalEntry, Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service import steps
 from runyard_workers.agent_code import values
@@ -17,7 +17,7 @@ from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints
 from runyard_workers.attempts.children import Children
 from runyard_workers.attempts.context import RunContext
-from runyard_workers.attempts.replay import CONCURRENT, INSIDE, UNORDERED, replayed
+from runyard_workers.attempts.replay import UNORDERED, replayed
 from runyard_workers.attempts.turns import Turns
 
 #: Writes that only note what the journal's own entries have come to, or what the code reports.

@@ -30,7 +30,7 @@ class CaughtFailures:
                 self._failed.append((step, error))
             raise
 
-    def take(self) -> Iterator[tuple[Step, Exception]]:
-        """The failures that were noted, each once."""
+    def noted(self) -> Iterator[tuple[Step, Exception]]:
+        """The failures so far, each once."""
         while self._failed:
             yield self._failed.pop(0)

@@ -62,7 +62,7 @@ def suspending(method: F) -> F:
 
 async def _record_caught(attempt: Attempt) -> None:
     """Put failures on record that the code has caught: it goes on, and makes a call."""
-    for step, error in attempt.caught.take():
+    for step, error in attempt.caught.noted():
         entry = attempt.replay.entry(step.key)
         if entry is None or entry.state == "begun":
             await attempt.end(step, describe(error), state="failed")

@@ -89,10 +89,16 @@ import contextlib, io
 from runyard_launch.cli.doctor import doctor
 os.environ |= {
     "COLUMNS": "400", "RUNYARD_HOME": str(home), "RUNYARD_DATABASE_URL": "postgresql://user@db.invalid/runyard",
+    "RUNYARD_MODEL": "openai:gpt", "OPENAI_API_KEY": "key",
 }
 with contextlib.redirect_stdout(io.StringIO()) as shown:
     code = doctor()
 found["doctor"] = [code, shown.getvalue()]
+
+from runyard_common.database import migrate
+with contextlib.redirect_stderr(io.StringIO()) as shown:
+    code = migrate.main([])
+found["migrate"] = [code, shown.getvalue()]
 print(json.dumps(found))
 """
 
@@ -151,6 +157,15 @@ def test_a_setting_that_needs_another_extra_is_refused_at_the_start(
 def test_doctor_shows_the_extra_that_a_setting_needs(found: dict[str, Any]) -> None:
     code, shown = found["doctor"]
     assert code == 1
+    assert 'pip install "runyard[postgres]"' in shown
+    (model,) = [line for line in shown.splitlines() if line.split()[:1] == ["model"]]
+    assert model.split()[1] == "failed"
+    assert 'pip install "runyard[openai]"' in model
+
+
+def test_migrations_without_their_driver_name_its_extra_in_one_line(found: dict[str, Any]) -> None:
+    code, shown = found["migrate"]
+    assert (code, shown.count("\n")) == (2, 1)
     assert 'pip install "runyard[postgres]"' in shown
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx2
 import redis
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from runyard_common.agents.service.model_choice import LOCAL, check_name
+from runyard_common.agents.service.model_choice import LOCAL, check_library, check_name
 from runyard_common.agents.service.model_choice import check as check_model
 from runyard_common.broker.application import application, write
 from runyard_common.database import migrate
@@ -227,6 +227,7 @@ def _model(settings: Settings) -> tuple[Verdict, str]:
     name = settings.model
     if name and name != LOCAL:
         check_name(settings, name)
+        check_library(name)
         try:
             check_model(settings, name)
         except InvalidRequest as refusal:  # processes start all the same: it is their runs that are refused
@@ -260,13 +261,13 @@ def doctor(as_json: bool = False) -> int:
         found = list(findings())
         print_rows([{"part": f.part, "verdict": f.verdict.value, "told": f.text} for f in found], {}, as_json)
         return int(any(f.verdict is Verdict.BAD for f in found))
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)
     table = Table("part", "", "", box=None, show_header=False)
     worst = 0
     for finding in findings():
         worst = max(worst, int(finding.verdict is Verdict.BAD))
         table.add_row(
-            finding.part, f"[{_COLOURS[finding.verdict]}]{finding.verdict.value}[/]", escape(finding.text)
+            finding.part, Text(finding.verdict.value, _COLOURS[finding.verdict]), Text(finding.text)
         )
     console.print(table)
     return worst

@@ -84,7 +84,7 @@ def _follow(client: Client, run: Run, as_json: bool, seen: _Seen) -> int:
 
     from runyard_launch.run_printer import RunPrinter
 
-    printer = RunPrinter(Console(stderr=True))
+    printer = RunPrinter(Console(stderr=True, emoji=False))
     if not as_json:
         printer.line(f"task {run.id}")
         queue = client.get(run.id).raw.get("queue") or {}
@@ -130,7 +130,7 @@ def _print_end(run: Run, as_json: bool) -> None:
     if run.status == "completed":
         Console().print(JSON.from_data(run.output), soft_wrap=True)
         return
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     for question in run.questions:
         verb = "answer" if question.kind == "question" else "review"
         errors.print(f"  {question.text or question.kind}", markup=False, soft_wrap=True)

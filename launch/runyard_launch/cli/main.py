@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -151,7 +152,7 @@ def init(
 
     project = NewProject.of(folder)
     made = [str(path) for path in project.make()]
-    inside = "" if folder == Path() else f"cd {folder} && "
+    inside = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     done(
         f"{project.name} is in {folder}: {project.module}.py has its agent. Next: {inside}runyard dev",
         {"name": project.name, "module": project.module, "files": made},

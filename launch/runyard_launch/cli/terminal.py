@@ -50,10 +50,11 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, str], as
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns.values(), box=None)
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(Text(_cell(row.get(name))) for name in columns))  # brackets in them are no markup
     Console(width=None if Console().is_terminal else _WIDE).print(table)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import quote
 
 from rich.console import Console
+from rich.markup import escape
 
 from runyard import extras
 from runyard_common.settings import Settings
@@ -34,7 +35,7 @@ _NO_SOURCE: Final = (
 
 def dev(sources: Sequence[str], opens: bool | None = None) -> int:
     """Serve these agents until stopped; the exit code. `opens`: see `_open`."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(stderr=True, emoji=False)
     try:
         return _dev(console, sources, opens)
     except StartProblem as problem:
@@ -58,7 +59,9 @@ def _dev(console: Console, sources: Sequence[str], opens: bool | None) -> int:
         plan = Plan(settings, home, child_environment(settings, home, os.environ, model, demo=False), model)
         home_server.write_address(home.path, plan.local_url)
         names = ", ".join(settings.agent_sources)
-        console.print(f"Starting Runyard for {names}, in {home.path}", soft_wrap=True, highlight=False)
+        console.print(
+            f"Starting Runyard for {names}, in {home.path}", soft_wrap=True, highlight=False, markup=False
+        )
         try:
             return _serve(console, plan, opens)
         finally:
@@ -108,8 +111,8 @@ def _welcome(console: Console, plan: Plan, opens: bool | None, agents: list[list
     console.print()
     rows = {"console": link, "api": f"{plan.settings.base_url}/api/v1", "logs": str(plan.home.logs)}
     for label, text in rows.items():
-        console.print(f"  [bold]{label:<8}[/] {text}", soft_wrap=True, highlight=False)
-    console.print(f"  [bold]{'model':<8}[/] {plan.model.name}", soft_wrap=True, highlight=False)
+        console.print(f"  [bold]{label:<8}[/] {escape(text)}", soft_wrap=True, highlight=False)
+    console.print(f"  [bold]{'model':<8}[/] {escape(plan.model.name)}", soft_wrap=True, highlight=False)
     console.print(
         "  [dim]The link signs in once; `runyard console` makes another. Each save loads the agents again. "
         "Ctrl-C stops everything.[/]\n",

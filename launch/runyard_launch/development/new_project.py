@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,23 @@ FILES: Final = {
     ".dockerignore": "dockerignore.tmpl",
 }
 
+#: Letters of Latin alphabets that are no other letter with an accent.
+_LETTERS: Final = str.maketrans(
+    {
+        "ß": "ss",
+        "æ": "ae",
+        "Æ": "ae",
+        "œ": "oe",
+        "Œ": "oe",
+        "ø": "o",
+        "Ø": "o",
+        "đ": "d",
+        "Đ": "d",
+        "ł": "l",
+        "Ł": "l",
+    }
+)
+
 
 @dataclass(frozen=True)
 class NewProject:
@@ -35,8 +53,21 @@ class NewProject:
 
     @classmethod
     def of(cls, folder: Path) -> NewProject:
-        """One that is called as its folder."""
-        plain = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+        """One that is called as its folder, in plain letters. `CommandFailed` folder_unnamed where that has no name."""
+        called = folder.resolve().name
+        if not called.strip() and called:
+            raise CommandFailed(
+                "The name of the folder is only blanks. Name another.",
+                "folder_unnamed",
+                Outcome.REFUSED,
+                field="folder",
+            )
+        letters = "".join(
+            letter
+            for letter in unicodedata.normalize("NFKD", called.translate(_LETTERS))
+            if not unicodedata.combining(letter)
+        )
+        plain = re.sub(r"[^a-z0-9]+", "-", letters.lower()).strip("-")
         # A distribution may not be called as what it depends on; `agents` is a package of others.
         name = (
             f"{plain or 'my'}-agents" if plain in ("", "runyard", "agents", "pydantic", "pytest") else plain

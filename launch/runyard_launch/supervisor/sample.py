@@ -87,7 +87,7 @@ def run(url: str, key: str, console: Console) -> int:
 def main() -> None:
     """Entry point of the child process."""
     url, key_file = sys.argv[1], Path(sys.argv[2])
-    console = Console()
+    console = Console(emoji=False)
     console.print("\nOne sample run, as any client would make it:", style="bold")
     if not key_file.exists():
         sys.exit(f"Sample run: there is no admin key in {key_file}.")

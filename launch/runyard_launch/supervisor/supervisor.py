@@ -146,7 +146,7 @@ class Supervisor:
             if time.monotonic() > mention:
                 mention += _PATIENCE
                 names = ", ".join(f"{child.name} ({child.spec.log})" for child in waiting)
-                self._console.print(f"  still waiting for {names}", style="dim", soft_wrap=True)
+                self._console.print(f"  still waiting for {names}", style="dim", soft_wrap=True, markup=False)
             self._look(_LOOK_EVERY)
 
     def _finish(self, spec: Spec) -> int:
@@ -186,7 +186,7 @@ class Supervisor:
             return
         child.restarts = child.restarts.after(child.lived, code, own_code=not child.spec.runs_agents)
         if child.restarts.deaths == 2 and child.spec.repair and (repaired := child.spec.repair()):
-            self._console.print(f"  {child.name}: {repaired}", style="yellow")
+            self._console.print(f"  {child.name}: {repaired}", style="yellow", markup=False)
         if child.restarts.given_up:
             times = "" if code == CANNOT_WORK else f" again and again, {child.restarts.deaths} times now"
             raise GivenUp(
@@ -250,6 +250,7 @@ class Supervisor:
             f"  {child.name} ended ({_how(code)}); starting it again in {child.restarts.delay:g} s "
             f"· {child.spec.log}",
             style="yellow",
+            markup=False,
             soft_wrap=True,
         )
 

@@ -20,7 +20,7 @@ from runyard_launch.supervisor.supervisor import GivenUp, Supervisor
 
 def up(workers: int = 1, apis: int = 1, demo: bool = False, once: bool = False) -> int:
     """Bring everything up and stay until stopped; the exit code. See `runyard_launch.cli.up` for the options."""
-    console, errors = Console(), Console(stderr=True)
+    console, errors = Console(emoji=False), Console(stderr=True, emoji=False)
     try:
         return _up(console, workers, apis, demo, once)
     except StartProblem as problem:
@@ -46,7 +46,7 @@ def _up(console: Console, workers: int, apis: int, demo: bool, once: bool) -> in
         env = child_environment(settings, home, os.environ, model, demo)
         plan = Plan(settings, home, env, model, workers, apis)
         home_server.write_address(home.path, plan.local_url)
-        console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False)
+        console.print(f"Starting Runyard in {home.path}", soft_wrap=True, highlight=False, markup=False)
         try:
             last = _sample(plan) if once or (demo and not home.sample_marker.exists()) else None
             return Supervisor(console, quick=True).run(
@@ -81,10 +81,10 @@ def print_welcome(console: Console, plan: Plan, demo: bool) -> None:
     }
     console.print()
     for label, text in rows.items():
-        console.print(f"  [bold]{label:<10}[/] {text}", soft_wrap=True, highlight=False)
+        console.print(f"  [bold]{label:<10}[/] {escape(text)}", soft_wrap=True, highlight=False)
     console.print(" " * 13 + "(once, within ten minutes; `runyard console` makes another)", style="dim")
-    model = plan.model.name + (f" ({escape(plan.model.remark)})" if plan.model.remark else "")
-    console.print(f"  [bold]{'model':<10}[/] {model}", soft_wrap=True, highlight=False)
+    model = plan.model.name + (f" ({plan.model.remark})" if plan.model.remark else "")
+    console.print(f"  [bold]{'model':<10}[/] {escape(model)}", soft_wrap=True, highlight=False)
     if demo:
         console.print("\n  Try it:\n", style="dim")
         console.print(curl_line(url, str(key)), soft_wrap=True, highlight=False, markup=False)

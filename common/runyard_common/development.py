@@ -1,7 +1,8 @@
 """How `runyard dev` and its workers talk: messages over a socket pair, each a line of JSON with its `kind`.
 
 A worker imports Runyard's own modules and waits for `load`; it reports that it begins, imports the agents, reports them
-and waits for `serve`; from then on it claims runs and reports their events. With `leave` it claims nothing more, and
+and waits for `serve`; from then on it claims runs and reports their events. It reports the runs that no worker has the
+code for as it begins to serve, and at `check`. With `leave` it claims nothing more, and
 ends once its runs have ended. Where the launcher's end of the socket closes, a worker that does not serve yet ends.
 """
 
@@ -18,9 +19,10 @@ from typing import Any, Final
 DEVELOPMENT_FD: Final = "DEVELOPMENT_FD"
 
 # To a worker.
-PREPARE, LOAD, SERVE, LEAVE = "prepare", "load", "serve", "leave"
+PREPARE, LOAD, SERVE, LEAVE, CHECK = "prepare", "load", "serve", "leave", "check"
 # From it.
 LOADING, LOADED, SERVES, LEAVES, OUTPUT, EVENT = "loading", "loaded", "serves", "leaves", "output", "event"
+WITHOUT_CODE = "without_code"
 
 _PIECE: Final = 65_536
 

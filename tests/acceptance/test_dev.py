@@ -45,13 +45,20 @@ async def answers(ctx, args: dict) -> str:
     return "{version}"
 """
 
+ASKS = """
+
+@agent("asks")
+async def asks(ctx, args: {}) -> str:
+    return await ctx.ask("Which?")
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """An author's folder with one file."""
     folder = tmp_path / "shop"
     folder.mkdir()
-    write(folder, "one")
+    write(folder, "one", ASKS.format("dict"))
     return folder
 
 
@@ -103,12 +110,14 @@ def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_
 ) -> None:
     assert "#/enter/" in dev.output
     processes = set(children(dev.process.pid))
-    under_way = submit(client, "waits")
+    under_way, asking = submit(client, "waits"), submit(client, "asks")
+    dev.until(f"runyard tasks answer {asking}", WITHIN)
     dev.until(f"{under_way} │ waits in one", WITHIN)
 
     write(project, "two")
     dev.until("1 run goes on with the code that it began with", WITHIN)
     dev.until("✓ reloaded", WITHIN)
+    dev.until(f"{asking} waits for @default/asks 1.0.0, which no code here declares", WITHIN)
     second = submit(client, "answers", fail=True)
     dev.until("LookupError: no such price", WITHIN)
     dev.until(f"{second} │ printed by two", WITHIN)
@@ -122,12 +131,15 @@ def test_saves_replace_the_code_and_a_run_under_way_ends_with_the_code_it_began_
     assert f'File "{project / "bots.py"}", line {line}, in <module>' in dev.output
     assert output_of(client, submit(client, "answers")) == "two"
 
+    write(project, "dies", "import os\nos._exit(0)\n")
+    dev.until("bots.py ended the process at import (exit code 0)", WITHIN)
     write(
         project,
         "four",
-        '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n',
+        ASKS.format("dict[str, str]")
+        + '\n@agent("added")\nasync def added(ctx, args: dict) -> str:\n    return "four"\n',
     )
-    dev.until("@default/added", WITHIN)
+    dev.until("✓ reloaded: @default/added 1.0.0, @default/answers 1.0.0, @default/asks 1.0.0+", WITHIN)
     assert output_of(client, submit(client, "added")) == "four"
 
     (project / "open").touch()

@@ -77,6 +77,27 @@ async def test_a_run_waits_for_a_worker_with_its_version_and_uses_no_retry(datab
             assert queues.waiting_for_workers(conn, site.db.now(conn)) == {}
 
 
+async def test_runs_that_wait_for_a_person_are_named_where_no_worker_has_their_code(
+    database_url: str,
+) -> None:
+    async with Installation(database_url) as site:
+        name, other = site.publish(part), site.publish(greet)
+        before = await site.engine(agents=[f"{name}@1.0.0", f"{other}@1.0.0"])
+        task_id = await site.submit(name, {})
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+
+        def found() -> list[queues.WithoutCode]:
+            with site.store.read() as conn:
+                return queues.without_code(conn, site.db.now(conn), site.org, 10)
+
+        assert found() == []
+        await before.drain(5)
+        await site.engine(agents=[f"{name}@1.0.0+6c9e35ba", f"{other}@1.0.0"])
+        assert found() == [queues.WithoutCode(task_id, name, "1.0.0", ["1.0.0+6c9e35ba"])]
+        await site.engine(agents=[], resumes=[f"{name}@1.0.0"])
+        assert found() == []
+
+
 async def test_a_run_stored_by_an_earlier_version_is_handed_back_until_a_worker_has_its_agent(
     database_url: str,
 ) -> None:

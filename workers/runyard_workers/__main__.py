@@ -31,7 +31,9 @@ def main() -> None:
         if runtime.development is not None:
             runtime.development.wait_to_load()
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle"]
-    context = CLIContext(app=app, no_color=bool(os.environ.get("NO_COLOR")), workdir=None)
+    no_banner = runtime.development is not None  # the terminal shows the end of the log where a worker ends
+    no_color = bool(os.environ.get("NO_COLOR"))
+    context = CLIContext(app=app, no_color=no_color, workdir=None, quiet=no_banner)
     try:
         worker.main(args=[*quiet, *sys.argv[1:]], prog_name="runyard worker", obj=context)
     except SystemExit as ended:

@@ -12,15 +12,23 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from runyard_common import development
 from runyard_common.database.transaction import CommittedEvent
 from runyard_common.development import Connection, Message
 from runyard_common.runs.service.claims import Claimed
+from runyard_common.runs.service.queues import WithoutCode
+from runyard_common.values.errors import ConfigurationError
 from runyard_workers.agent_code.catalogue import Loaded
 from runyard_workers.agent_code.run_output import Lines
 from runyard_workers.agent_code.tracebacks import of_import
+
+logger = structlog.get_logger("runyard.worker")
 
 #: What takes long to import, and is no author's: the next worker imports it ahead where this one has it.
 HEAVY: Final = (
@@ -45,6 +53,7 @@ class Development:
         self._commands = connection.received()
         self._waiting: queue.Queue[Message | None] = queue.Queue(_MOST_WAITING)
         self._left_out = 0
+        self._loaded: list[list[str]] = []  # name, version
         self._agents: dict[str, str] = {}  # of the runs under way, by task
         threading.Thread(target=self._send, name="development", daemon=True).start()
 
@@ -79,25 +88,44 @@ class Development:
         finally:
             lines.end(token)
 
-    def may_serve(self, loaded: Loaded) -> None:
-        """Report what was loaded, and return when this worker is to serve; end the process where it is not."""
+    def may_serve(self, loaded: Loaded, missing: ConfigurationError | None = None) -> None:
+        """Report what was loaded, and return when this worker is to serve; end the process where it is not. `missing`:
+        why nothing was."""
         agents = [[one.name, one.version] for one in loaded.definitions.values()]
         agents += [[one.name, one.version] for one in loaded.manifests]
         broken = [{"problem": one.message, "traceback": of_import(one)} for one in loaded.errors]
+        if missing is not None:
+            broken = [{"problem": missing.message, "traceback": ""}]
         heavy = [name for name in HEAVY if name in sys.modules]
         if loaded.manifests and HEAVY[0] not in heavy:
             heavy.append(HEAVY[0])
+        self._loaded = sorted(agents)
         self._report(
-            development.LOADED, agents=sorted(agents), broken=broken, empty=loaded.empty, modules=heavy,
+            development.LOADED, agents=self._loaded, broken=broken, empty=loaded.empty, modules=heavy,
             files=[str(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))],
         )  # fmt: skip
         if next(self._commands, {"kind": ""})["kind"] != development.SERVE:
             os._exit(0)  # nothing is open yet, and this is not the main thread
 
-    def serves(self, refused: Sequence[str], leave: Callable[[], object]) -> None:
-        """This worker claims runs. `refused` are agents that could not be published; `leave` is called in a thread."""
-        self._report(development.SERVES, refused=list(refused))
-        threading.Thread(target=self._listen, args=(leave,), name="development-in", daemon=True).start()
+    def serves(
+        self,
+        refused: Sequence[str],
+        brings: Sequence[str],
+        leave: Callable[[], object],
+        without_code: Callable[[], list[WithoutCode]],
+    ) -> None:
+        """This worker claims runs. `refused` are agents that could not be published, `brings` what the others were
+        published as (name@version). `leave` and `without_code` are called in a thread."""
+        published = {(name, version.partition("+")[0]): version for name, version in map(_split, brings)}
+        self._loaded = [
+            [name, published.get((name, version.partition("+")[0]), version)]
+            for name, version in self._loaded
+        ]
+        self._report(development.SERVES, refused=list(refused), agents=self._loaded)
+        listens = threading.Thread(
+            target=self._listen, args=(leave, without_code), name="development-in", daemon=True
+        )
+        listens.start()
 
     def leaves(self, runs: int) -> None:
         """It claims nothing more, with so many runs under way."""
@@ -123,10 +151,21 @@ class Development:
         agent = self._agents.get(task_id, "")
         self._report(development.EVENT, task=task_id, agent=agent, type=type_, data=data, at=at)
 
-    def _listen(self, leave: Callable[[], object]) -> None:
+    def _listen(self, leave: Callable[[], object], without_code: Callable[[], list[WithoutCode]]) -> None:
+        self._check(without_code)
         for command in self._commands:
             if command["kind"] == development.LEAVE:
                 leave()
+            elif command["kind"] == development.CHECK:
+                self._check(without_code)
+
+    def _check(self, without_code: Callable[[], list[WithoutCode]]) -> None:
+        try:
+            runs = [asdict(run) for run in without_code()]
+        except Exception as error:  # noqa: BLE001 - it is a remark, and the database may be away
+            logger.debug("The runs without code were not looked for", action="check", error=str(error))
+            return
+        self._report(development.WITHOUT_CODE, runs=runs)
 
     def _report(self, kind: str, **fields: Any) -> None:
         try:
@@ -152,8 +191,20 @@ class _ImportedLines(Lines):
 
     def line(self, source: str, level: str, text: str, name: str | None = None) -> None:
         """See `Lines`."""
-        if text.strip():
+        if text.strip() and not (level == "debug" and name and _is_of_a_library(name)):
             self._report(development.OUTPUT, level=level, text=text, **({"logger": name} if name else {}))
 
     def close(self) -> None:
         """Threads of these modules write on."""
+
+
+def _split(agent: str) -> tuple[str, str]:
+    name, _, version = agent.rpartition("@")
+    return name, version
+
+
+def _is_of_a_library(logger: str) -> bool:
+    """Whether a logger is called as a module that is installed: those of an author's project are in its folder."""
+    top = logger.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None) or ""
+    return top.startswith("runyard") or "site-packages" in Path(file).parts

@@ -21,6 +21,8 @@ from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
 from runyard_common.files import open_files
 from runyard_common.identity.service import identity
+from runyard_common.runs.service import queues
+from runyard_common.runs.service.queues import WithoutCode
 from runyard_common.runtime import open_runtime
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = structlog.get_logger("runyard.worker")
 
+#: Runs that `runyard dev` hears of at once.
+_MOST_WITHOUT_CODE = 100
+
 
 class Execution:
     """Create it on the loop and `open()` it; `close()` it last."""
@@ -54,7 +59,7 @@ class Execution:
             run_output.install()  # before agents' modules keep the streams
         # Before anything is opened: a source of agents that does not exist ends the process at once.
         with development.loading() if development is not None else nullcontext():
-            loaded = catalogue.load_each(settings.agent_sources)
+            loaded = _load(settings, development)
         if development is not None:
             development.may_serve(loaded)
         for broken in loaded.broken:
@@ -112,6 +117,11 @@ class Execution:
             catalogue.carried_on, self.store, self.org_id, self.definitions.values(), self.agents
         )
 
+    def without_code(self) -> list[WithoutCode]:
+        """The newest of the unfinished runs whose agent no live worker has. Blocking."""
+        with self.plain.read() as conn:
+            return queues.without_code(conn, self.plain.db.now(conn), self.org_id, _MOST_WITHOUT_CODE)
+
     def preparation(self, executor: Executor) -> Preparation:
         """What makes attempts of claims, their blocking code to be run by `executor`."""
         files = open_files(self.settings.files)
@@ -149,6 +159,16 @@ class Execution:
                 made = await in_engine_thread(importlib.import_module, "runyard_workers.agent.loop.runner")
                 self._declared = made.DeclaredRunner(self.settings, self.store, self.writer)
         return self._declared
+
+
+def _load(settings: Settings, development: Development | None) -> catalogue.Loaded:
+    """What the sources give. One that does not exist ends the process; under `runyard dev` it is reported before."""
+    try:
+        return catalogue.load_each(settings.agent_sources)
+    except ConfigurationError as error:
+        if development is not None:
+            development.may_serve(catalogue.Loaded({}, [], [], []), error)
+        raise
 
 
 async def _once_there(work: Callable[..., T], *args: Any) -> T:

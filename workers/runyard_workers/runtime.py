@@ -120,7 +120,12 @@ class Runtime:
         )
         notify_ready()
         if development is not None:
-            development.serves(execution.refused, lambda: loop.call_soon_threadsafe(self._begin_to_leave))
+            development.serves(
+                execution.refused,
+                execution.brings,
+                lambda: loop.call_soon_threadsafe(self._begin_to_leave),
+                execution.without_code,
+            )
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings

@@ -17,6 +17,7 @@ from runyard_common.development import Message
 from runyard_launch.run_printer import asked, described, reason
 
 _MOST_AGENTS: Final = 6  # that are named
+_MOST_RUNS: Final = 5  # that are named at once
 _STYLES: Final = {"error": "red", "warn": "yellow", "warning": "yellow", "debug": "dim"}
 
 
@@ -69,12 +70,32 @@ class Terminal:
         them = "1 run goes on" if runs == 1 else f"{runs} runs go on"
         self._line(f"[dim]  {them} with the code that {'it' if runs == 1 else 'they'} began with[/]")
 
-    def ended(self, why: str, lines: list[str], again_in: float | None) -> None:
+    def ended_at_import(self, files: list[Path], why: str, serves: bool) -> None:
+        """See `Shown`."""
+        names = ", ".join(self._relative(path) for path in files[:3]) or "A module of the agents"
+        self._line(f"[red]✗ {escape(names)} ended the process at import ({why})[/]")
+        self._without("Correct it and save", serves)
+
+    def ended(self, why: str, lines: list[str], again_in: float | None, serves: bool) -> None:
         """See `Shown`."""
         for line in lines:
             self._line(f"[dim]  | {escape(line)}[/]")
         then = "the next save starts another" if again_in is None else f"another starts in {again_in:g} s"
-        self._line(f"[yellow]✗ The worker has ended ({why}); {then}.[/]")
+        which = "A worker that did not serve" if serves else "The worker"
+        self._line(f"[yellow]✗ {which} has ended ({why}); {then}.[/]")
+
+    def without_code(self, runs: list[Message]) -> None:
+        """See `Shown`."""
+        for run in runs[:_MOST_RUNS]:
+            name, version, others = run["agent"], run["version"], ", ".join(run["others"])
+            why = f"which does not fit the code here ({others})" if others else "which no code here declares"
+            self._line(
+                f"[yellow]✗ {escape(str(run['task']))} waits for {escape(f'{name} {version}')}, {escape(why)}[/]"
+            )
+        if len(runs) > _MOST_RUNS:
+            self._line(f"[yellow]  and {len(runs) - _MOST_RUNS} more runs[/]")
+        remedy = "Undo the change, declare resumes=… for that version, or `runyard tasks cancel` the run."
+        self._line(f"[yellow]  {remedy}[/]")
 
     def note(self, text: str) -> None:
         """See `Shown`."""

@@ -38,6 +38,14 @@ class Stage(Enum):
     LEAVING = auto()  # claims nothing more; its runs go on
 
 
+@dataclass
+class Changes:
+    """Saves that a worker loads, or that the next one will."""
+
+    since: float  # of the first
+    files: dict[Path, None] = field(default_factory=dict)
+
+
 class Shown(Protocol):
     """Where the author sees what happens."""
 
@@ -56,8 +64,14 @@ class Shown(Protocol):
     def leaving(self, runs: int) -> None:
         """The worker before has so many runs, which go on with the code that they began with."""
 
-    def ended(self, why: str, lines: list[str], again_in: float | None) -> None:
-        """A worker has ended by itself."""
+    def ended(self, why: str, lines: list[str], again_in: float | None, serves: bool) -> None:
+        """A worker has ended by itself. `serves`: another one serves."""
+
+    def ended_at_import(self, files: list[Path], why: str, serves: bool) -> None:
+        """A process has ended while it imported the agents, after these files had changed; none: at the start."""
+
+    def without_code(self, runs: list[Message]) -> None:
+        """Runs that cannot go on, as no code here has their agent in that version."""
 
     def note(self, text: str) -> None:
         """A remark."""
@@ -79,6 +93,7 @@ class Worker:
     agents: list[list[str]] = field(default_factory=list)
     files: frozenset[str] = frozenset()  # that its modules were imported from
     began: float = field(default_factory=time.monotonic)  # its present stage
+    changes: Changes | None = None  # that it loads; None: it loads for another reason
 
 
 class Workers:
@@ -94,7 +109,8 @@ class Workers:
         self._changes: queue.SimpleQueue[list[Path]] = queue.SimpleQueue()
         self._heavy: list[str] = []  # what a worker imports ahead besides Runyard's own
         self._wanted = False  # the agents are to be loaded by the next worker
-        self._changed_at: float | None = None
+        self._stuck: set[str] = set()  # runs that no code is there for, as shown
+        self._changed: Changes | None = None  # saves that no worker has begun to load
         self._again_at: float | None = None  # when a worker that ended by itself is replaced
         self._delay = FIRST_DELAY
         self._mentioned = False
@@ -153,7 +169,6 @@ class Workers:
 
     def _reload(self, files: list[Path]) -> None:
         self._shown.reloading(files)
-        self._changed_at = time.monotonic()
         serving = self._serving
         if serving is not None:  # no worker has to be tried, and the next one is ready when it is corrected
             refused = [
@@ -164,12 +179,25 @@ class Workers:
                 return
         self._again_at, self._delay = None, FIRST_DELAY
         self._wanted = self._at(Stage.ASKED) is None  # that one reads what is there when it begins
-        if (loading := self._at(Stage.LOADING)) is not None:  # it may have read some files before
+        self._changed = self._changed or Changes(time.monotonic())
+        self._changed.files |= dict.fromkeys(files)
+        # One that loads goes on and serves, though it may have read some files before: who saves every few seconds
+        # would never be served else. The next one follows it.
+        loading = self._at(Stage.LOADING)
+        if loading is not None and time.monotonic() - loading.began > _SLOW_IMPORT:  # it may never end
+            self._take_back(loading)
             self._discard(loading)
         self._have_one_prepared()
 
+    def _take_back(self, loading: Worker) -> None:
+        """What this one was to load is for the next."""
+        if loading.changes is not None:
+            later = self._changed.files if self._changed is not None else {}
+            self._changed = Changes(loading.changes.since, loading.changes.files | later)
+
     def _have_one_prepared(self) -> None:
-        if self._at(Stage.PREPARED, Stage.ASKED) is None:
+        """The next worker, but not while another needs the processor to load: it has one prepared once it serves."""
+        if self._at(Stage.PREPARED, Stage.ASKED, Stage.LOADING, Stage.STARTING) is None:
             self._prepare()
 
     def _prepare(self) -> None:
@@ -198,16 +226,32 @@ class Workers:
         match message["kind"]:
             case development.LOADING if worker.stage is Stage.ASKED:
                 self._move(worker, Stage.LOADING)
+                worker.changes, self._changed = self._changed, None
             case development.LOADED if worker.stage is Stage.LOADING:
                 self._loaded(worker, message)
             case development.SERVES if worker.stage is Stage.STARTING:
                 self._serves(worker, message)
-            case development.LEAVES if message["runs"]:
-                self._shown.leaving(message["runs"])
+            case development.LEAVES:
+                if message["runs"]:
+                    self._shown.leaving(message["runs"])
+                self._check()  # its agents count no more
+            case development.WITHOUT_CODE if worker.stage is Stage.SERVING:
+                self._without_code(message["runs"])
             case development.OUTPUT:
                 self._shown.output(message)
             case development.EVENT:
                 self._shown.event(message)
+
+    def _check(self) -> None:
+        """Have the worker that serves look for runs that it has no code for; it does so as it begins, too."""
+        if (serving := self._serving) is not None:
+            serving.connection.send(development.CHECK)
+
+    def _without_code(self, runs: list[Message]) -> None:
+        """Show each run once, until there is code for it again."""
+        before, self._stuck = self._stuck, {run["task"] for run in runs}
+        if new := [run for run in runs if run["task"] not in before]:
+            self._shown.without_code(new)
 
     def _loaded(self, worker: Worker, message: Message) -> None:
         self._heavy, self._mentioned = message["modules"], False
@@ -231,8 +275,9 @@ class Workers:
 
     def _serves(self, worker: Worker, message: Message) -> None:
         self._move(worker, Stage.SERVING)
-        changed_at, self._changed_at = self._changed_at, None
-        self._shown.serving(worker.agents, None if changed_at is None else time.monotonic() - changed_at)
+        changes, worker.changes = worker.changes, None
+        worker.agents = message.get("agents") or worker.agents
+        self._shown.serving(worker.agents, None if changes is None else time.monotonic() - changes.since)
         for reason in message["refused"]:
             self._shown.note(f"Not published: {reason}")
         self._have_one_prepared()  # once this one serves: the processor was its own
@@ -251,10 +296,20 @@ class Workers:
             return
         self._workers.remove(worker)
         worker.connection.close()
+        if worker.stage is Stage.LEAVING:
+            self._check()  # its last runs may wait for a person now
         if worker.stage is Stage.LEAVING and code == 0:
             return
-        why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        again = None
+        self._report_end(worker, f"signal {-code}" if code < 0 else f"exit code {code}")
+        if worker.stage not in (Stage.PREPARED, Stage.ASKED):
+            self._have_one_prepared()
+
+    def _report_end(self, worker: Worker, why: str) -> None:
+        """Show how a worker has ended, and decide whether another one takes its place."""
+        serves, child, again = self._serving is not None, worker.child, None
+        if worker.stage is Stage.LOADING:
+            self._shown.ended_at_import(list(worker.changes.files) if worker.changes else [], why, serves)
+            return
         if worker.stage in (Stage.STARTING, Stage.SERVING):
             if child.lived > CALM_SECONDS:
                 self._delay = FIRST_DELAY
@@ -262,9 +317,7 @@ class Workers:
             self._again_at = time.monotonic() + again
         elif worker.stage in (Stage.PREPARED, Stage.ASKED):
             self._wanted = False  # the next one would end, too: the next save starts it
-        self._shown.ended(why, child.last_lines(8), again)
-        if worker.stage not in (Stage.PREPARED, Stage.ASKED):
-            self._have_one_prepared()
+        self._shown.ended(why, [] if serves else child.last_lines(8), again, serves)
 
 
 def syntax_error(path: Path) -> Message | None:

@@ -13,7 +13,8 @@ import pytest
 
 from runyard_common import development
 from runyard_common.development import DEVELOPMENT_FD, Connection, Message
-from runyard_launch.development.workers import Workers
+from runyard_launch.development import workers
+from runyard_launch.development.workers import Stage, Workers
 from runyard_launch.supervisor.children import Child, Spec
 from tests.waiting import wait_until
 
@@ -46,7 +47,10 @@ class Site:
         self.started: list[FakeWorker] = []
         self.shown: list[tuple[Any, ...]] = []
         self.on_look: Callable[[], None] = lambda: None
-        names = ("reloading", "broken", "empty", "serving", "leaving", "ended", "note", "output", "event")
+        names = (
+            "reloading", "broken", "empty", "serving", "leaving", "ended", "ended_at_import", "without_code",
+            "note", "output", "event",
+        )  # fmt: skip
         shown = SimpleNamespace(**{name: self._shows(name) for name in names})
         self.workers = Workers(self, Spec("worker", [], None), shown)  # type: ignore[arg-type]
 
@@ -91,14 +95,28 @@ class Site:
             files=files,
         )
 
-    def serves(self, worker: FakeWorker) -> None:
-        """It loads, and serves."""
+    def begins_to_load(self, worker: FakeWorker) -> None:
+        """It loads, and the launcher knows."""
         self.loads(worker)
+        wait_until(lambda: (self.on_look(), self.workers._at(Stage.LOADING))[1], seconds=20)
+
+    def serves(self, worker: FakeWorker) -> tuple[Any, ...]:
+        """It loads, and serves: what is shown then."""
+        self.loads(worker)
+        return self.serves_now(worker)
+
+    def serves_now(self, worker: FakeWorker) -> tuple[Any, ...]:
+        """It has loaded, and serves: what is shown then."""
         self.loaded(worker)
         wait_until(lambda: (self.on_look(), worker.child in self._starting())[1], seconds=20)
         assert worker.gets()["kind"] == development.SERVE
-        worker.connection.send(development.SERVES, refused=[])
-        self.until("serving")
+        worker.connection.send(development.SERVES, refused=[], agents=AGENTS)
+        return self.until("serving")
+
+    def ends(self, worker: FakeWorker, code: int) -> None:
+        """Its process ends by itself."""
+        assert worker.child.spec.on_end is not None
+        worker.child.spec.on_end(worker.child, code)
 
     def _starting(self) -> list[Child]:
         return [one.child for one in self.workers._workers if one.stage.name == "STARTING"]
@@ -162,15 +180,42 @@ def test_what_python_cannot_read_is_shown_and_takes_no_worker(site: Site) -> Non
     site.serves(site.started[1])
 
 
-def test_a_save_while_the_agents_are_imported_begins_again_with_another_worker(site: Site) -> None:
+def test_a_save_while_the_agents_are_imported_is_loaded_after_they_are_served(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now))
     site.save()
-    site.loads(site.started[1])
-    wait_until(
-        lambda: (site.on_look(), any(one.stage.name == "LOADING" for one in site.workers._workers))[1],
-        seconds=20,
-    )
+    site.begins_to_load(site.started[1])
+    for text in ("x = 4\n", "x = 5\n", "x = 6\n"):
+        now += 3
+        site.save(text)
+    assert not site.started[1].killed
+    assert site.serves_now(site.started[1]) == ("serving", AGENTS, 9.0)
+    now += 2
+    assert site.serves(site.started[2]) == ("serving", AGENTS, 8.0), "since the first save that it holds"
+    assert len(site.started) == 4
+
+
+def test_a_save_ends_an_import_that_takes_long(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now))
+    site.save()
+    site.begins_to_load(site.started[1])
+    now += 60
     site.save("x = 4\n")
     assert site.started[1].killed
+    assert site.serves(site.started[2]) == ("serving", AGENTS, 60.0)
+
+
+def test_a_file_that_ends_the_process_at_import_is_named_and_the_worker_before_goes_on(site: Site) -> None:
+    site.save()
+    site.begins_to_load(site.started[1])
+    site.ends(site.started[1], 0)
+    assert site.until("ended_at_import") == ("ended_at_import", [site.file], "exit code 0", True)
+    assert site.workers.agents == AGENTS
+    assert site.workers.settled
+    site.save("x = 7\n")
     site.serves(site.started[2])
 
 
@@ -184,10 +229,8 @@ def test_a_save_before_the_import_begins_is_a_part_of_it(site: Site) -> None:
 
 
 def test_a_worker_that_ends_by_itself_is_replaced(site: Site) -> None:
-    on_end = site.started[0].child.spec.on_end
-    assert on_end is not None
-    on_end(site.started[0].child, -9)
-    assert site.until("ended")[1:] == ("signal 9", [], 0.5)
+    site.ends(site.started[0], -9)
+    assert site.until("ended")[1:] == ("signal 9", [], 0.5, False)
     wait_until(lambda: (site.on_look(), not site.workers._again_at)[1], seconds=20)
     site.serves(site.started[1])
 
@@ -199,3 +242,27 @@ def test_agents_that_can_be_imported_are_served_beside_broken_ones_at_the_first_
     site.loaded(site.started[0], broken=[{"problem": "b.py: no", "traceback": ""}])
     assert site.until("broken")[2] is False
     assert site.started[0].gets()["kind"] == development.SERVE
+
+
+def test_runs_without_code_are_shown_once_until_there_is_code_again(site: Site) -> None:
+    run = {"task": "t1", "agent": "@default/asks", "version": "1.0.0", "others": ["1.0.0+6c9e35ba"]}
+    other = run | {"task": "t2"}
+    serving = site.started[0].connection
+    for runs in ([run], [run], [run, other], [], [run]):
+        serving.send(development.WITHOUT_CODE, runs=runs)
+    serving.send(development.LEAVES, runs=9)
+    site.until("leaving")
+    shown = [one[1] for one in site.shown if one[0] == "without_code"]
+    assert shown == [[run], [other], [run]]
+
+
+def test_the_worker_that_serves_looks_again_for_runs_without_code_when_one_before_leaves(site: Site) -> None:
+    before, following = site.started
+    site.save()
+    site.serves(following)
+    before.connection.send(development.LEAVES, runs=1)
+    site.until("leaving")
+    assert following.gets()["kind"] == development.CHECK
+    site.ends(before, 0)
+    assert following.gets()["kind"] == development.CHECK
+    assert not [one for one in site.shown if one[0] == "ended"]

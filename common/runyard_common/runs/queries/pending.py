@@ -195,6 +195,26 @@ def any_left(conn: Connection, but: Sequence[str], having: Having) -> bool:
     return conn.execute(query, having.parameters).first() is not None
 
 
+def started_agents(conn: Connection, org_id: str) -> list[str]:
+    """The Python agents (name@version) that an organisation's unfinished tasks require which no worker runs now."""
+    return list(conn.execute(select(_T.required_agent).where(*_unfinished(org_id)).distinct()).scalars())
+
+
+def requiring(conn: Connection, org_id: str, agents: Sequence[str], at_most: int) -> list[tuple[str, str]]:
+    """Such tasks that require one of these agents, the newest first: id, name@version."""
+    query = select(_T.id, _T.required_agent).where(*_unfinished(org_id), _T.required_agent.in_(agents))
+    return [(row.id, row.required_agent) for row in conn.execute(query.order_by(_T.id.desc()).limit(at_most))]
+
+
+def _unfinished(org_id: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _T.org_id == org_id,
+        _T.finished_at.is_(None),
+        _T.status != "running",
+        _T.required_agent.is_not(None),
+    )
+
+
 def by_agent(conn: Connection, org_id: str | None = None) -> dict[str, int]:
     """How many pending tasks, of an organisation or of all, require each Python agent (name@version)."""
     query = select(_T.required_agent, func.count().label("n"))

@@ -134,6 +134,25 @@ def waiting_for_workers(conn: Connection, now: float, org_id: str | None = None)
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutCode:
+    """A run that cannot go on: no live worker has its agent in this version. `others` are those that workers have."""
+
+    task: str
+    agent: str
+    version: str
+    others: list[str]
+
+
+def without_code(conn: Connection, now: float, org_id: str, at_most: int) -> list[WithoutCode]:
+    """An organisation's unfinished runs, those that wait for a person too, whose agent no live worker has."""
+    fleet = workers.fleet(conn, now)
+    missing = [agent for agent in pending.started_agents(conn, org_id) if not fleet.has(agent)]
+    found = pending.requiring(conn, org_id, missing, at_most) if missing else []
+    split = [(task, *agent.rpartition("@")[::2]) for task, agent in found]
+    return [WithoutCode(task, name, version, fleet.versions(name)) for task, name, version in split]
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """The work there is. `oldest_s` is how long the oldest claimable task has waited, in seconds."""
 

@@ -185,11 +185,11 @@ class Workers:
         # would never be served else. The next one follows it.
         loading = self._at(Stage.LOADING)
         if loading is not None and time.monotonic() - loading.began > _SLOW_IMPORT:  # it may never end
-            self._take_back(loading)
+            self._restore_changes(loading)
             self._discard(loading)
         self._have_one_prepared()
 
-    def _take_back(self, loading: Worker) -> None:
+    def _restore_changes(self, loading: Worker) -> None:
         """What this one was to load is for the next."""
         if loading.changes is not None:
             later = self._changed.files if self._changed is not None else {}

@@ -72,7 +72,8 @@ class Replay:
             lines += [f"  at {self.misfit.file}, line {self.misfit.line}"] if self.misfit.file else []
         else:
             went = f"would go on with {self.next}" if self.next is not None else self.went
-            lines = [f"{head} fits; {went}."]
+            but = f", with differences ({len(self.differences)})" if self.differences else ""
+            lines = [f"{head} fits{but}; {went}."]
         lines.append(f"  {self.entries} of {self.of} journal entries were found again")
         return lines + [f"  changed: {one}" for one in self.differences]
 

@@ -40,6 +40,7 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
+from runyard_workers.attempts.answers import Answers
 from runyard_workers.attempts.caught import CaughtFailures
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
 from runyard_workers.attempts.interruptions import Interruptions
@@ -135,6 +136,7 @@ class Attempt:
     compensations: Compensations | None = None  # of a run that undoes what it did
     interruptions: Interruptions = field(default_factory=Interruptions)
     caught: CaughtFailures = field(default_factory=CaughtFailures)
+    answers: Answers = field(default_factory=Answers)
     redact: Redaction = field(default_factory=Redaction)  # takes out secrets that it has read
     on_end: Callable[[str], None] = lambda task_id: None  # called when its end is about to be written
     _open: dict[str, None] = field(default_factory=dict)  # keys of steps under way
@@ -395,5 +397,4 @@ class Attempt:
 
     def answer(self, key: str) -> Question | None:
         """The question or review asked under `key`, once it was answered."""
-        closed = {q.key: q for q in reversed(self.claimed.answers) if q.state in ("answered", "expired")}
-        return closed.get(key)
+        return self.answers.of(key, self.claimed.answers)

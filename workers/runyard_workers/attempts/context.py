@@ -138,6 +138,7 @@ class RunContext(SuspendingContext):
             call = f"ctx.ask {values.shown(question[:60])}"
             wanted, kind = result_types.schema_of(schema, returns, call)
             asks = {key: lambda: self._question(key, question, wanted, options, *waits)}
+            self._compare_question(key, {"text": question})
             answer = (await self._answered(asks))[0]
             return await typed_results.restored(self._attempt, kind, answer, call, "invalid_answer")
         if not question:
@@ -152,6 +153,8 @@ class RunContext(SuspendingContext):
             )
             for q, (wanted, _) in zip(several, typed, strict=True)
         }
+        for q in several:
+            self._compare_question(f"{key}.{q['key']}", {"text": q["text"]})
         answers = await self._answered(asks)
         return {
             q["key"]: await typed_results.restored(
@@ -163,7 +166,7 @@ class RunContext(SuspendingContext):
     def _key(self, kind: str, given: str | None, call: str) -> str:
         """What an answer is found by: the key that the code gives, or the order of the calls."""
         if given is None:
-            return self._attempt.replay.key(kind)
+            return self._attempt.replay.question_key(kind)
         key = values.name(given, call, "the key")
         if len(key) > questions.LONGEST_KEY:
             raise AgentError(
@@ -215,6 +218,7 @@ class RunContext(SuspendingContext):
         self._attempt.check()
         arguments = values.event(arguments, call, self._attempt.bounds)
         schema, kind = result_types.schema_of(schema, ..., call)
+        self._compare_question(key, {"action": action, "arguments": arguments})
         decided = self._attempt.answer(key)
         if decided is None:
             payload = {"text": f"Approve: {action}", "action": action, "arguments": arguments}

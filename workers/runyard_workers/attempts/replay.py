@@ -42,7 +42,7 @@ def inside(task_id: str, step: Step, scoped: bool = False) -> Generator[None]:
     """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
     info = steps.StepInfo(step.name, idempotency_key(task_id, step.key))
     token = _enclosing.set(step.key)
-    scope = SCOPE.set(blake2s(step.key.encode(), digest_size=6).hexdigest() + "/") if scoped else None
+    scope = SCOPE.set(_scope(step.key)) if scoped else None
     try:
         with steps._running(info):
             yield
@@ -96,6 +96,13 @@ class Replay:
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
 
+    def question_key(self, kind: str) -> str:
+        """As `key`, of the next question or review. Those of a step are numbered apart: once the step has finished its
+        code does not ask again, and what is asked behind it must not get its answers."""
+        step = _enclosing.get()
+        own = "" if step is None else _scope(step)
+        return self.key(kind if own in SCOPE.get() else own + kind)
+
     def next_pos(self) -> int:
         """The position of the next entry."""
         self._pos += 1
@@ -127,7 +134,7 @@ class Replay:
         entry = self._entries.get(key)
         self._concurrent = self._concurrent or concurrent
         if entry is None:
-            self._refuse_skipped(key)
+            self.refuse_skipped(key)
             return None
         if entry.kind != kind:
             raise JournalMismatch(
@@ -192,7 +199,8 @@ class Replay:
             self._left.pop(inner, None)
             self._skip_inside(inner)
 
-    def _refuse_skipped(self, key: str) -> None:
+    def refuse_skipped(self, key: str) -> None:
+        """Raise `JournalMismatch` for a new call while finished entries are unused, as far as order counts."""
         if self._left and not self._concurrent:
             left = list(self._left)
             raise JournalMismatch(
@@ -211,6 +219,10 @@ class Replay:
         self._left.pop(step.key, None)
         kept = value if self._keeps_values else None
         self._entries[step.key] = JournalEntry.of(self._task.id, self._task.attempt, step, state, kept)
+
+
+def _scope(key: str) -> str:
+    return blake2s(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest() + "/"
 
 
 def _fitting(name: str) -> str:

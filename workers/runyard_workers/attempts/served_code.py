@@ -62,9 +62,9 @@ class _RemoteSiblings(Siblings):
         _irreversible.set(False)
         return super().outside()
 
-    async def settle(self) -> None:
+    async def settle(self) -> bool:
         """See `Siblings`."""
-        await self._ask(_serving.get())
+        return bool(await self._ask(_serving.get()))
 
 
 class ServedCode:
@@ -83,7 +83,7 @@ class ServedCode:
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._invocations: dict[int, asyncio.Future[Any]] = {}
         self._contexts: dict[int, Context] = {}  # of the calls whose functions run, by invocation
-        self._settling: dict[int, asyncio.Future[None]] = {}
+        self._settling: dict[int, asyncio.Future[bool]] = {}
         self._numbers = itertools.count(1)
         self._functions: list[tuple[int, ref[Any]]] = []  # of the message that is read
         #: How the code ended: the fields of its message `ended`. An exception where it was lost.
@@ -118,7 +118,7 @@ class ServedCode:
             if not self.ended.done():
                 self.ended.set_result(tuple(fields))
         elif kind == "settled":
-            _set(self._settling.pop(fields[0], None), None)
+            _set(self._settling.pop(fields[0], None), fields[1])
         elif kind == "returned":
             _set(self._invocations.pop(fields[1], None), fields[2])
         elif kind == "raised":
@@ -131,7 +131,7 @@ class ServedCode:
             if settling is None:
                 call.cancel()
             else:
-                _set(settling, None)  # what it asks for is part of the run's suspension
+                _set(settling, False)  # what it asks for is part of the run's suspension
         if not self.ended.done():
             self.ended.cancel()
 
@@ -250,10 +250,10 @@ class ServedCode:
                 within(error, where)
         future.set_exception(error)
 
-    async def _settle(self, number: int) -> None:
+    async def _settle(self, number: int) -> bool:
         future = self._settling[number] = self._loop.create_future()
         self._send("settle", number)
-        await future
+        return bool(await future)
 
 
 def _set(future: asyncio.Future[Any] | None, value: Any) -> None:

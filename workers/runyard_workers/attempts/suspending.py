@@ -4,12 +4,13 @@ about the attempt itself."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from runyard.context import Context
 from runyard.errors import AgentError
+from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service.state import Op
 from runyard_workers.agent_code import awaited, values
 from runyard_workers.agent_code.raised import describe
@@ -18,6 +19,7 @@ from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
 from runyard_workers.attempts.children import Children, child_request
 from runyard_workers.attempts.mapping import ChildMap
+from runyard_workers.attempts.replay import SCOPE, in_step
 
 #: Seconds that a shield may put the end of an attempt off.
 LONGEST_SHIELD: Final = 60.0
@@ -86,12 +88,28 @@ class SuspendingContext(Context):
         """Suspend the run, once the rest of its code has settled."""
         self._suspended.append(suspended)
         try:
-            await self._attempt.siblings.settle()
+            alone = await self._attempt.siblings.settle()
             gathering.refuse_failed()
+            if alone and suspended.ended.asked:
+                self._refuse_misfit(suspended.ended.asked[0])
         except BaseException:
             self._suspended.remove(suspended)
             raise
         raise suspended
+
+    def _compare_question(self, key: str, now: Mapping[str, Any]) -> None:
+        """A replay of a recording notes here how the present question differs from that on record."""
+
+    def _refuse_misfit(self, asked: Asked) -> None:
+        """Raise `JournalMismatch` where something new is asked, and the code has left out what is on record: all of it
+        has got as far as it can. What runs at once, or inside a step, may come to it later."""
+        attempt = self._attempt
+        if attempt.compensations is not None or SCOPE.get() or in_step():
+            return
+        known = attempt.claimed.answers
+        if all(one.key != asked.key for one in known):
+            attempt.answers.refuse_new(asked.key, asked.payload, known)
+            attempt.replay.refuse_skipped(asked.key)
 
     @suspending
     async def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:

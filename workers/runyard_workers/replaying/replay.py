@@ -13,7 +13,6 @@ from runyard.authoring import AgentDefinition, newest
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Misfit, Named, NotReplayable, Replay
 from runyard_common.database.engine import Database
-from runyard_common.runs.service.attempts import Asked
 from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
@@ -26,7 +25,13 @@ from runyard_workers.attempts.failures import classify
 from runyard_workers.attempts.python_agents import run_python
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.replaying.recorded import Recording
-from runyard_workers.replaying.replayed import RecordedChildren, ReplayedAttempt, ReplayedContext, named
+from runyard_workers.replaying.replayed import (
+    RecordedChildren,
+    ReplayedAttempt,
+    ReplayedContext,
+    named,
+    question,
+)
 
 _MANY: Final = 1_000_000
 
@@ -94,6 +99,7 @@ async def _judged(
         return made(False, "completed", misfit=_misfit(attempt, attempt.misfit[0]))
     if unused := attempt.unused():
         return made(False, "completed", misfit=_unused(attempt, unused[0]))
+    _note_unasked(attempt)
     if recording.status == "completed" and recording.output != result.output:
         call = Named("", "output", definition.name)
         attempt.differences.append(Difference(call, "output", recording.output, result.output))
@@ -104,9 +110,11 @@ def _left(attempt: ReplayedAttempt, left: Suspended, made: Callable[..., Replay]
     """The code has come to the end of its journal."""
     if attempt.misfit is not None:
         return made(False, "goes_on", misfit=_misfit(attempt, attempt.misfit[0]))
+    _note_unasked(attempt)
     following = attempt.stopped or _waits_for(left.ended)
     # What runs at once is compared at the end alone: an entry that is left may be one that nothing asks for any more.
-    skipped = attempt.unused() if following is not None and attempt.stopped is not None else []
+    settled = attempt.stopped is not None or bool(left.ended.asked)
+    skipped = attempt.unused() if settled else []
     if skipped:
         place = _place(left)
         reason = "The journal has a finished entry that the code does not ask for."
@@ -115,9 +123,15 @@ def _left(attempt: ReplayedAttempt, left: Suspended, made: Callable[..., Replay]
     return made(True, "goes_on", next=following)
 
 
+def _note_unasked(attempt: ReplayedAttempt) -> None:
+    """Answers that nothing asks for any more keep no run from going on, unless it asks something else."""
+    for one in attempt.answers.unasked(attempt.claimed.answers):
+        attempt.differences.append(Difference(question(one), "answer", one.answer, None))
+
+
 def _waits_for(ended: Ended) -> Named | None:
     for asked in ended.asked:
-        return _asked(asked)
+        return question(asked)
     for group in ended.groups:
         for key in group.events:
             return named(key, "event")
@@ -126,12 +140,6 @@ def _waits_for(ended: Ended) -> Named | None:
         if group.until is not None:
             return Named("sleep", "sleep", "sleep")
     return None
-
-
-def _asked(asked: Asked) -> Named:
-    return Named(
-        asked.key, asked.kind, str(asked.payload.get("action") or asked.payload.get("text") or asked.key)
-    )
 
 
 def _raised(
@@ -170,7 +178,9 @@ def _unused(attempt: ReplayedAttempt, key: str) -> Misfit:
 
 def _named_entry(attempt: ReplayedAttempt, key: str) -> Named | None:
     entry = attempt.replay.entry(key)
-    return None if entry is None else named(key, entry.kind)
+    if entry is not None:
+        return named(key, entry.kind)
+    return next((question(one) for one in attempt.claimed.answers if one.key == key), None)
 
 
 def _place(error: BaseException) -> tuple[str | None, int | None]:

@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 from runyard.checkpoints import CheckpointLog, PastCheckpoints
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Named
+from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, JournalEntry, Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service import steps
+from runyard_common.runs.service.attempts import Asked
 from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints
@@ -73,6 +75,15 @@ class ReplayedAttempt(Attempt):
             if name not in _OURS and before[name] != now[name]:
                 self.differences.append(Difference(call, name, before[name], now[name]))
 
+    def compare_question(self, key: str, now: Mapping[str, Any]) -> None:
+        """Note what was asked otherwise, in a question or review that is on record."""
+        asked = next((one for one in self.claimed.answers if one.key == key), None)
+        if asked is None:
+            return
+        for what, value in now.items():
+            if asked.payload.get(what) != value:
+                self.differences.append(Difference(question(asked), what, asked.payload.get(what), value))
+
     async def _stop(self, call: Named) -> NoReturn:
         """End the replay here, once the rest of the code has got as far as it can."""
         self.stopped = self.stopped or call
@@ -96,8 +107,28 @@ def named(key: str, kind: str) -> Named:
     return Named(key, kind, name)
 
 
+def question(asked: Asked | Question) -> Named:
+    """A question or review by what it is about."""
+    name = asked.payload.get("action") or asked.payload.get("text") or asked.key
+    return Named(asked.key, asked.kind, str(name))
+
+
 class ReplayedContext(RunContext):
     """See `runyard.Context`."""
+
+    def _refuse_misfit(self, asked: Asked) -> None:
+        attempt = self._attempt
+        assert isinstance(attempt, ReplayedAttempt)
+        try:
+            super()._refuse_misfit(asked)
+        except JournalMismatch as misfit:
+            attempt.misfit = attempt.misfit or (misfit, question(asked))
+            raise
+
+    def _compare_question(self, key: str, now: Mapping[str, Any]) -> None:
+        attempt = self._attempt
+        assert isinstance(attempt, ReplayedAttempt)
+        attempt.compare_question(key, now)
 
     async def secret(self, name: str) -> str:
         """No secret is in a recording, and nothing that is executed needs one: a text in its place."""

@@ -67,6 +67,8 @@ REFUSALS = {
     "a key by an id that no key has": (f"keys revoke {NOWHERE}", "key_not_found", None),
     "a key by an id that is no word": ("keys revoke 'a/b c%2F?x#y'", "key_not_found", None),
     "a key by an empty id": ("keys revoke ''", "invalid_usage", "key_id"),
+    "a secret that is not there": ("secrets delete NO_SUCH_SECRET", "secret_not_found", "name"),
+    "a secret by a name that is no word": ("secrets delete 'a/b c%2F?x#y'", "secret_not_found", "name"),
     "an address longer than any": (f"members invite {'a' * 400}@example.com", "invalid_usage", "email"),
     "a scope that is none": ("keys create x --scope runs:fly", "unknown_scope", "scopes[0]"),
     "a key without a name": ("keys create ''", "invalid_usage", "name"),
@@ -135,6 +137,7 @@ def test_what_is_done_ends_with_0_in_both_ways(locally: Command, remotely: Comma
             ["members", "list"],
             ["members", "invite", f"new{number}@example.com"],
             ["agents", "list"],
+            ["secrets", "list"],
         ):
             done = mode(*words, "--json")
             assert (done.exit_code, done.stderr) == (0, ""), done.stderr

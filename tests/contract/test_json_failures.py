@@ -46,6 +46,9 @@ SERVER = {
     "keys revoke": NOWHERE,
     "members invite": "a@example.com",
     "members list": "",
+    "secrets list": "",
+    "secrets set": "STRIPE_KEY",
+    "secrets delete": "STRIPE_KEY",
 }
 HOME = {
     "keys renew-admin": "",
@@ -58,6 +61,8 @@ PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "p
 REPORTS = {"doctor": ""}  # what fails is its output
 FOLDERS = {"init": ""}
 ALL = SERVER | HOME | PROFILES | REPORTS | FOLDERS
+#: What is piped into commands that ask for a secret.
+GIVEN = {"members set-password": "a heron that wades\n", "secrets set": "a long value\n"}
 #: What is not there, and the code of the refusal.
 MISSING = {
     "run": ("no_such_agent hi", "agent_not_found"),
@@ -71,6 +76,7 @@ MISSING = {
     "replay": (NOWHERE, "task_not_found"),
     "agents publish": ("nowhere.yaml", "not_a_manifest"),
     "keys revoke": (NOWHERE, "key_not_found"),
+    "secrets delete": ("NO_SUCH_SECRET", "secret_not_found"),
 }
 
 
@@ -88,8 +94,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def failed(words: str, exit_code: int, code: str, *, options: str = "", given: str = "") -> dict[str, Any]:
-    """Run a command with `--json`; its failure, which has this exit code and this code."""
+def failed(
+    words: str, exit_code: int, code: str, *, options: str = "", given: str | None = None
+) -> dict[str, Any]:
+    """Run a command with `--json`, and with what it asks for; its failure, which has this exit code and this code."""
+    if given is None:
+        given = next((text for command, text in GIVEN.items() if words.startswith(command)), "")
     result = CliRunner().invoke(app, [*options.split(), *words.split(), "--json"], input=given)
     return _failure(result.exit_code, result.stdout, result.stderr, exit_code, code)
 
@@ -173,8 +183,7 @@ def test_what_is_not_there(live: Live, folder: Path, command: str) -> None:
 @pytest.mark.parametrize("command", SERVER | HOME)
 def test_a_setting_that_does_not_exist(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("RUNYARD_PROT", "1")
-    given = "a heron that wades\n" if command == "members set-password" else ""
-    failed(f"{command} {(SERVER | HOME)[command]}", 2, "invalid_setting", given=given)
+    failed(f"{command} {(SERVER | HOME)[command]}", 2, "invalid_setting")
 
 
 def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
@@ -195,18 +204,24 @@ def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
         "members set-password",
         "members reset-second-factor",
         "secrets reseal",
+        "secrets list",
+        "secrets set",
+        "secrets delete",
     ],
 )
 def test_a_database_that_is_away(folder: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("RUNYARD_DATABASE_URL", f"sqlite:///{folder}/none/x.db")
     monkeypatch.setenv("RUNYARD_SECRET_KEY", "a key of this installation")
-    given = "a heron that wades\n" if command == "members set-password" else ""
-    failed(f"{command} {ALL[command]}", 1, "database_unavailable", given=given)
+    failed(f"{command} {ALL[command]}", 1, "database_unavailable")
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [("login 127.0.0.1:1", "no_api_key"), ("members set-password a@example.com", "no_password")],
+    [
+        ("login 127.0.0.1:1", "no_api_key"),
+        ("members set-password a@example.com", "no_password"),
+        ("secrets set STRIPE_KEY", "no_value"),
+    ],
 )
 def test_a_secret_that_is_not_typed_because_there_is_no_terminal(folder: Path, words: str, code: str) -> None:
     for given in ("", "\n", "  \n"):

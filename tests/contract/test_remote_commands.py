@@ -259,6 +259,42 @@ def test_keys_members_and_agents_of_a_server_are_administered_with_a_key(
     assert failure(runyard("keys", "list", "--org", "other", "--json"))["field"] == "org"
 
 
+@pytest.mark.parametrize("named", ["by a key file", "by a URL", "by variables"])
+def test_secrets_of_a_server_are_set_replaced_and_deleted_with_a_key(
+    named: str,
+    live: Live,
+    at_home: Command,
+    runyard: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "key").write_text(live.key_of("admin"))
+    options = ["--json"]
+    if named == "by variables":
+        monkeypatch.setenv("RUNYARD_URL", host(live))
+        monkeypatch.setenv("RUNYARD_API_KEY", live.key_of("admin"))
+    else:
+        options += ["--key-file", str(tmp_path / "key")]
+        options += ["--url", host(live)] if named == "by a URL" else []
+
+    def rows() -> dict[str, Any]:
+        return {row["name"]: row for row in json.loads(runyard("secrets", "list", *options).stdout)}
+
+    for value in ("firstSecretValue", "secondSecretValue"):
+        put = runyard("secrets", "set", "REMOTE_KEY", *options, input=f"{value}\n")
+        assert put.exit_code == 0, put.stderr
+        assert json.loads(put.stdout)["name"] == "REMOTE_KEY"
+        assert value not in put.stdout + put.stderr + json.dumps(rows())
+    row = rows()["REMOTE_KEY"]
+    assert row["updated_at"] > row["created_at"]
+    refused = runyard("secrets", "set", "not a name", *options, input="value\n")
+    assert (refused.exit_code, failure(refused)["status"]) == (2, 400)
+    assert runyard("secrets", "delete", "REMOTE_KEY", *options).exit_code == 0
+    assert "REMOTE_KEY" not in rows()
+    gone = runyard("secrets", "delete", "REMOTE_KEY", *options)
+    assert (gone.exit_code, failure(gone)["code"]) == (2, "secret_not_found")
+
+
 def test_a_link_signs_in_once_on_the_servers_own_machine_and_is_audited(
     live: Live, at_home: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

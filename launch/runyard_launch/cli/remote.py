@@ -232,9 +232,9 @@ def ask(
     """A request to the native API; the answer's JSON. A body of bytes is sent as it is, as a document of `kind`."""
     from runyard import client_calls as calls
 
-    if method != "POST":
+    if method != "POST" and body is None:
         return client.send(replace(calls.get(path, **params), method=method))
-    call = calls.post(path, {} if isinstance(body, bytes) else body, repeatable=True)
+    call = replace(calls.post(path, {} if isinstance(body, bytes) else body, repeatable=True), method=method)
     content = body if isinstance(body, bytes) else call.content
     headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": kind}
     return client.send(replace(call, headers=headers, content=content))

@@ -24,7 +24,8 @@ class State:
     async def set(self, name: str, value: Any) -> None:
         """Keep a value, in its JSON form, for the rest of the run and the session's next ones.
 
-        Raises `AgentError` state_full, value_not_json, event_too_large (256 KiB) or session_not_found.
+        Raises `AgentError` state_full (256 KiB a value, 1,000 values, 1 MiB together), value_not_json or
+        session_not_found.
         """
         await self._access("set", name, value)
 

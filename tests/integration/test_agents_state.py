@@ -63,7 +63,7 @@ def test_a_test_gives_the_state_of_a_session_and_sees_what_is_left() -> None:
     ("name", "value", "code"),
     [
         ("n", object(), "value_not_json"),
-        ("n", "x" * 300_000, "event_too_large"),
+        ("n", "x" * 300_000, "state_full"),
         ("", 1, "invalid_call"),
         ("n" * 201, 1, "invalid_call"),
     ],

@@ -115,11 +115,12 @@ OPEN_QUESTIONS: Final = RunBound(
     "Questions and reviews open at once", 100, "questions", "too_many_open_questions", "max_open_questions"
 )
 STATE_VALUES: Final = RunBound("Values of `ctx.state` of a session", 1_000, "values", "state_full", "")
+STATE_VALUE: Final = RunBound("One value of `ctx.state`, as JSON", 256 * 2**10, "bytes", "state_full", "")
 STATE_BYTES: Final = RunBound(
     "All values of `ctx.state` of a session, as JSON", 2**20, "bytes", "state_full", ""
 )
 RUN_BOUNDS: Final = (
-    OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS, STATE_VALUES, STATE_BYTES,
+    OUTPUT, STEP, EVENT, EVENTS, QUESTIONS, OPEN_QUESTIONS, STATE_VALUES, STATE_VALUE, STATE_BYTES,
 )  # fmt: skip
 
 BOUNDS: Final[Mapping[str, Bound]] = {

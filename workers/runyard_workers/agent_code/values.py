@@ -95,6 +95,13 @@ def event(value: Any, call: str, bounds: Bounds) -> Any:
     return _bounded(found, size, bounds.event, call, "event_too_large", "RUNYARD_MAX_EVENT_BYTES")
 
 
+def state(value: Any, call: str) -> Any:
+    """What `ctx.state` keeps under one name. Raises `AgentError` value_not_json or state_full."""
+    found, size = _measured(value, call, "value_not_json")
+    most = bounds.STATE_VALUE
+    return _bounded(found, size, most.most, call, most.code, "ctx.state")
+
+
 def text(value: Any, call: str, what: str) -> str:
     """A text given to `call`. Raises `AgentError` invalid_call when it is none."""
     if not isinstance(value, str):

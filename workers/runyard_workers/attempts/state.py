@@ -18,7 +18,7 @@ _LONGEST_NAME = 200  # characters
 async def access(attempt: Attempt, op: Op, name: Any, value: Any) -> Any:
     """What an access gives: {there, value?}.
 
-    Raises `AgentError` invalid_call, value_not_json, event_too_large, state_full, session_not_found.
+    Raises `AgentError` invalid_call, value_not_json, state_full, session_not_found.
     """
     name = values.name(name, f"ctx.state.{op}")
     call = f"ctx.state.{op} {values.shown(name)}"
@@ -26,7 +26,7 @@ async def access(attempt: Attempt, op: Op, name: Any, value: Any) -> Any:
         raise AgentError(
             f"{call}: the name is longer than {_LONGEST_NAME} characters.", code="invalid_call", call=call
         )
-    value = values.event(value, call, attempt.bounds)
+    value = values.state(value, call)
     await attempt.ready()
     key = attempt.replay.key(f"state.{op}:{name}")
     entry = await attempt.recall(key, "state")

@@ -157,7 +157,7 @@ class Turns:
     async def _answer(self, call: Callable[[], Any], step: Step) -> ModelTurn:
         attempt = self._attempt
         try:
-            with attempt.siblings.irreversible(), inside(attempt.task.id, step, scoped=True):
+            with attempt.siblings.irreversible(), inside(attempt.task.id, step):
                 turn = await user_code.call(attempt, call)
         except AgentError:
             raise
@@ -230,7 +230,7 @@ class Turns:
             await attempt.begin(step)
         began = time.monotonic()
         try:
-            with attempt.siblings.irreversible(), inside(attempt.task.id, step, scoped=True):
+            with attempt.siblings.irreversible(), inside(attempt.task.id, step):
                 given = await user_code.call(attempt, call.fn, call.arguments)
             result = given if isinstance(given, ToolResult) else ToolResult(given)
             value = attempt.redact(await attempt.measured(values.step_result, result.value, step.name))

@@ -148,7 +148,7 @@ class Attempt:
     def replay(self) -> Replay:
         """Its journal. Made on first use: many runs have no step."""
         if self._replay is None:
-            self._replay = Replay(self.claimed.task, self.claimed.journal, self.keeps_values)
+            self._replay = Replay(self.task, self.claimed.journal, self.keeps_values, self.redact)
             if self.compensations is not None:
                 self._replay.ignore_order()
         return self._replay

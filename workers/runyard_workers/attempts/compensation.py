@@ -85,7 +85,7 @@ async def _done(attempt: Attempt, step: Step, call: Callable[[], Awaitable[Any]]
     assert found is not None
     token = compensating.INSIDE.set(True)
     try:
-        with attempt.under_way(step.key), inside(attempt.task.id, step, scoped=True):
+        with attempt.under_way(step.key), inside(attempt.task.id, step):
             result = await call()
         return await attempt.measured(values.step_result, result, step.name)
     except Exception as error:

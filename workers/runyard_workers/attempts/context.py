@@ -13,6 +13,7 @@ from runyard.checkpoints import CheckpointLog
 from runyard.context import File, SessionInfo, TaskInfo
 from runyard.errors import AgentError, Rejected
 from runyard.turns import ModelTurn
+from runyard_common.runs.queries.events import IN_STEP
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.waits import Group
 from runyard_common.runs.service.attempts import Asked
@@ -29,6 +30,7 @@ from runyard_workers.attempts import (
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step
+from runyard_workers.attempts.replay import step_name
 from runyard_workers.attempts.suspending import SuspendingContext, served, suspending
 from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
@@ -325,7 +327,6 @@ class RunContext(SuspendingContext):
         _refuse_no_function(fn, f"ctx.on_failure {values.shown(name)}")
 
         async def call() -> Any:
-            self._reported = max(self._reported, self._emitted)  # what it reports is no replay
             return await user_code.call(self._attempt, fn, *args, **kwargs)
 
         await compensation.register(self._attempt, name, call)
@@ -353,6 +354,10 @@ class RunContext(SuspendingContext):
     @served
     async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
         refuse_inside(call)
+        step = step_name()
+        if step is not None:  # a finished step is not run again, and what one reports is no replay
+            await self._attempt.emit((type_, {IN_STEP: step, **data}))
+            return
         self._reported += 1
         if self._reported > self._attempt.bounds.events:
             raise values.too_many_events(call, self._attempt.bounds)

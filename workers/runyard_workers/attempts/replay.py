@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -38,18 +38,18 @@ class GatheringFailed(BaseException):
 
 
 @contextmanager
-def inside(task_id: str, step: Step, scoped: bool = False) -> Generator[None]:
-    """Inside, the code of this step runs. `scoped`: what it does is numbered apart from what others do meanwhile."""
+def inside(task_id: str, step: Step) -> Generator[None]:
+    """Inside, the code of this step runs. What it does is numbered apart: a finished step is not run again, and others
+    may do the same meanwhile."""
     info = steps.StepInfo(step.name, idempotency_key(task_id, step.key))
     token = _enclosing.set(step.key)
-    scope = SCOPE.set(_scope(step.key)) if scoped else None
+    scope = SCOPE.set(_scope(step.key))
     try:
         with steps._running(info):
             yield
     finally:
         _enclosing.reset(token)
-        if scope is not None:
-            SCOPE.reset(scope)
+        SCOPE.reset(scope)
 
 
 def enclosed(detail: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -62,16 +62,23 @@ class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
     __slots__ = (
-        "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places", "_pos", "_task",
-        "_values",
+        "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places", "_pos",
+        "_redact", "_task", "_values",
     )  # fmt: skip
 
-    def __init__(self, task: Task, journal: Sequence[JournalEntry], keeps_values: bool = True) -> None:
+    def __init__(
+        self,
+        task: Task,
+        journal: Sequence[JournalEntry],
+        keeps_values: bool = True,
+        redact: Callable[[str], str] = str,
+    ) -> None:
         """`journal` is in order of beginning. Without `keeps_values` a value is forgotten once it was recalled: an
         agent's code asks for each step once, and thousands of them may be large."""
         self._task = task
         self._entries = {entry.key: entry for entry in journal}
         self._keeps_values = keeps_values
+        self._redact = redact  # takes secrets out of a name
         self._order = [entry.key for entry in journal]
         self._places = {key: place for place, key in enumerate(self._order)}
         self._values: dict[str, int] = {}  # bytes of values that were read since and not recalled yet
@@ -92,7 +99,7 @@ class Replay:
 
     def key(self, name: str) -> str:
         """The journal key of the next occurrence of `name`."""
-        name = _fitting(SCOPE.get() + name)
+        name = _fitting(SCOPE.get() + self._redact(name))
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
 
@@ -241,6 +248,11 @@ def replayed(entry: JournalEntry, name: str) -> Any:
     error = raised_again(entry.value)
     within(error, f"step {shown(name)}")
     raise error
+
+
+def step_name() -> str | None:
+    """The name of the step whose code this is."""
+    return None if _enclosing.get() is None else steps.current_step().name
 
 
 def in_step() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Text, bindparam, func, select, type_coerce, update
 
@@ -48,6 +48,9 @@ _AFTER = (
     .order_by(TaskEvent.seq)
 )
 _LAST = select(Task.id, Task.org_id, Task.last_seq).where(Task.id.in_(bindparam("tasks", expanding=True)))
+
+#: The first key in the data of an event that was reported inside a step.
+IN_STEP: Final = "step"
 
 
 def append(
@@ -132,9 +135,10 @@ def after_each(
 
 
 def count(conn: Connection, task_id: str, types: Sequence[str]) -> int:
-    """How many events of these types a task's log has."""
+    """How many events of these types a task's log has, without those from inside a step: these begin with its name."""
+    data = type_coerce(TaskEvent.data, Text)
     query = select(func.count()).where(TaskEvent.task_id == task_id, TaskEvent.type.in_(types))
-    return int(conn.execute(query).scalar_one())
+    return int(conn.execute(query.where(~data.startswith(f'{{"{IN_STEP}":"'))).scalar_one())
 
 
 def first(

@@ -29,6 +29,7 @@ class NotedRuntime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.leaving = False
         self.engine = SimpleNamespace(wake_threadsafe=lambda: note("woken"))
         self.deliverer = SimpleNamespace(wake_threadsafe=lambda: note("delivered"))
 

@@ -27,6 +27,8 @@ from typing import Any, TypedDict, Unpack
 from runyard import authoring
 from runyard.authoring import AgentDefinition
 from runyard.extras import MissingExtra
+from runyard.recorded import Recorded
+from runyard.recorded import recorded as recorded
 from runyard.replays import NotReplayable, Replay
 
 #: A decorated function, its definition, a registered name, a manifest, or the file that holds one.
@@ -167,7 +169,7 @@ class Request:
     agent: Agent
     args: Any = None
     message: str | None = None
-    model: Sequence[Turn] = ()
+    model: Sequence[Turn] | Recorded = ()
     answers: Sequence[Any] | Mapping[str, Any] = ()
     events: Sequence[Sent] = ()
     history: Sequence[Mapping[str, Any]] = ()
@@ -185,7 +187,7 @@ class Given(TypedDict, total=False):
     """What a run is given besides its arguments; see `run`."""
 
     message: str | None
-    model: Sequence[Any]  # of `Turn`s: a list of several kinds is one of objects to mypy
+    model: Sequence[Any] | Recorded  # of `Turn`s: a list of several kinds is one of objects to mypy
     answers: Sequence[Any] | Mapping[str, Any]
     events: Sequence[Sent]
     history: Sequence[Mapping[str, Any]]
@@ -202,17 +204,18 @@ class Given(TypedDict, total=False):
 def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     """Run an agent to its end.
 
-    message: the user's message. model: the answers of the scripted model, in order (see `Turn`). answers: what
-    people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`. events: what comes
-    from outside (`event()`), each once a run waits for it; a wait without one times out where it may. history:
-    earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the beginning. secrets:
-    what `ctx.secret` finds. files: attachments by name. options: request options (rules, mcp_servers, …). agents:
-    further agents this one runs or hands over to. crash_after: the process is lost after so many journal writes, once
-    for each number. timeout: seconds. processes: agents that declare ``isolation="process"`` run in child processes,
-    with their limits, as a worker runs them. By default they run in threads of the test's process, where what a test
-    replaces is replaced for them, too.
+    message: the user's message. model: the answers of the scripted model, in order (see `Turn`), or `recorded(file)`.
+    answers: what people answer, in order or by the question's text; for reviews `approve()`, `reject()`, `edit()`.
+    events: what comes from outside (`event()`), each once a run waits for it; a wait without one times out where it
+    may. history: earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the
+    beginning. secrets: what `ctx.secret` finds. files: attachments by name. options: request options (rules,
+    mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is lost after so
+    many journal writes, once for each number. timeout: seconds. processes: agents that declare
+    ``isolation="process"`` run in child processes, with their limits, as a worker runs them. By default they run in
+    threads of the test's process, where what a test replaces is replaced for them, too.
 
-    Raises `AssertionError` for a question without an answer, a script that ends too soon, or a run that hangs.
+    Raises `AssertionError` for a question without an answer, a script that ends too soon, a recorded conversation
+    that is another, or a run that hangs.
     """
     return _on_a_loop(Request(agent, args, **_tidied(more)))
 

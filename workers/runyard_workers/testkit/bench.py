@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from runyard import json_form, testing
 from runyard.authoring import AgentDefinition, every_version, newest
+from runyard.recorded import Recorded
 from runyard.testing import Agent, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents
@@ -43,8 +44,11 @@ from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.processes.pool import ProcessPool
 from runyard_workers.testkit.clock import Clock, empty_database, of_clock
+from runyard_workers.testkit.conversation import UNNAMED, Conversation
 from runyard_workers.testkit.given_answers import GivenAnswers
 from runyard_workers.testkit.losses import CountingWriter, until_ended
+from runyard_workers.testkit.recorded_turns import RecordedLoops, of_environment
+from runyard_workers.testkit.variations import Variations
 
 #: Every back-off and sleep is over by then, in seconds.
 _FAR: Final = 20 * 365 * 86400.0
@@ -67,6 +71,8 @@ class Bench:
 
     def __init__(self, folder: Path, request: Request) -> None:
         self._request = request
+        given = request.model
+        self._conversation = Conversation(given) if isinstance(given, Recorded) else None
         file = folder / "runyard.db"
         file.write_bytes(empty_database())
         self._clock = Clock()
@@ -75,6 +81,12 @@ class Bench:
         self._files = open_files(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.
         self._settings = Settings(home=folder, model="scripted", allow_private_urls=True, public_tools="*")
+        if self._conversation is not None:
+            self._providers = of_environment(folder / "models")
+            named = {"model": UNNAMED, "model_prices": self._providers.model_prices}
+            self._settings = self._settings.model_copy(update=named)
+        self._variations = Variations(self._clock.now)
+        self._variations.add_secrets(request.secrets)
         self._sealer = Sealer(new_key())
         self._rules = PublishRules.of(self._settings, self._sealer)
         self._org = uuid7()
@@ -99,7 +111,12 @@ class Bench:
                 self._answers.answer(task_id)
             elif not await self._claim_and_execute():
                 await asyncio.to_thread(self._pass_time)
-        return self._outcome(task)
+            if self._conversation is not None and self._conversation.misfit is not None:
+                raise AssertionError(self._conversation.misfit)
+        outcome = self._outcome(task)
+        if self._conversation is not None:
+            self._conversation.end(outcome.error["message"] if outcome.error else None)
+        return outcome
 
     async def close(self) -> None:
         """Give everything back."""
@@ -114,6 +131,8 @@ class Bench:
 
     def _submit(self) -> str:
         main, *others = [self._manifest(one) for one in (self._request.agent, *self._request.agents)]
+        if self._conversation is not None:
+            self._conversation.agent = main.name
         further = [
             parse(definition.manifest)
             for definition in in_order(self._definitions.values())
@@ -205,9 +224,10 @@ class Bench:
             self._threads,
             self._declared,
             capture=False,  # a test's output is its author's
-            loops=OwnLoops(self._settings),
+            loops=self._loops(),
             processes=self._processes,
         )(claimed[0])
+        self._variations.add_secrets(attempt.secrets)
         writer = CountingWriter(self._writer, self._crashes.pop(0) if self._crashes else None)
         attempt.writer = writer  # type: ignore[assignment]
         loop = asyncio.get_running_loop()
@@ -225,6 +245,8 @@ class Bench:
 
         await until_ended(running, writer.dead)
         self._writes.append(writer.writes)
+        if writer.dead.is_set() and self._conversation is not None:
+            self._conversation.lose()
         await asyncio.to_thread(self._rescue)
         return True
 
@@ -283,15 +305,31 @@ class Bench:
             for worker_id in rescues.declare_lost(tx):
                 rescues.rescue(tx, worker_id)
 
+    def _loops(self) -> OwnLoops:
+        if self._conversation is None:
+            return OwnLoops(self._settings)
+        return RecordedLoops(self._providers, self._conversation, self._variations)
+
     async def _declared(self) -> Any:
         if self._runner is None:
             from runyard_workers.agent.loop.runner import DeclaredRunner
-            from runyard_workers.agent.loop.scripted import ScriptedModels
 
-            models = ScriptedModels(self._request.model)
+            models = self._models()
             self._prompts = models.prompts
             self._runner = DeclaredRunner(self._settings, self._store, self._writer, models)
         return self._runner
+
+    def _models(self) -> Any:
+        if self._conversation is None:
+            from runyard_workers.agent.loop.scripted import ScriptedModels
+
+            assert not isinstance(self._request.model, Recorded)
+            return ScriptedModels(self._request.model)
+        from runyard_workers.agent.loop.models import ProviderModels
+        from runyard_workers.testkit.recorded_models import RecordedModels
+
+        inner = ProviderModels(self._providers) if self._conversation.recording else None
+        return RecordedModels(self._conversation, self._variations, inner, self._providers.model)
 
     # -- the end -------------------------------------------------------------------------------------------
 

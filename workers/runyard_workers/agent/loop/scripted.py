@@ -17,6 +17,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.tools import ToolDefinition
 
 from runyard.testing import Call, Prompt, Turn
 from runyard_workers.agent.loop.models import Chosen
@@ -60,7 +61,7 @@ class ScriptedModels:
                 }
 
     def _next(self, messages: list[ModelMessage], info: AgentInfo) -> list[TextPart | ToolCallPart]:
-        prompt = _prompt(messages, info)
+        prompt = prompt_of(messages, info.instructions, (*info.function_tools, *info.output_tools))
         self.prompts.append(prompt)
         if not self._script:
             raise AssertionError(f"The script has no answer for turn {len(self.prompts)}: {prompt.text!r}")
@@ -83,7 +84,10 @@ def _parts(turn: Any, info: AgentInfo) -> list[TextPart | ToolCallPart]:
     return [part for one in turn for part in _parts(one, info)]
 
 
-def _prompt(messages: list[ModelMessage], info: AgentInfo) -> Prompt:
+def prompt_of(
+    messages: Sequence[ModelMessage], instructions: str | None, tools: Sequence[ToolDefinition]
+) -> Prompt:
+    """What a model was asked, as tests see it."""
     last = messages[-1]
     results = [part.content for part in last.parts if isinstance(part, ToolReturnPart)]
     texts = [
@@ -94,10 +98,10 @@ def _prompt(messages: list[ModelMessage], info: AgentInfo) -> Prompt:
         if isinstance(part, UserPromptPart)
     ]
     return Prompt(
-        info.instructions or "",
+        instructions or "",
         _text(texts[-1]) if texts else "",
         tuple(results),
-        tuple(tool.name for tool in (*info.function_tools, *info.output_tools)),
+        tuple(tool.name for tool in tools),
     )
 
 

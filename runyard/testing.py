@@ -28,7 +28,7 @@ from runyard import authoring
 from runyard.authoring import AgentDefinition
 from runyard.extras import MissingExtra
 from runyard.recorded import Recorded
-from runyard.recorded import recorded as recorded
+from runyard.recorded import recorded as recorded  # noqa: PLC0414 - type checkers see what is given on
 from runyard.replays import NotReplayable, Replay
 
 #: A decorated function, its definition, a registered name, a manifest, or the file that holds one.

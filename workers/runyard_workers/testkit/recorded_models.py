@@ -270,6 +270,5 @@ async def _unasked(*_: Any) -> ModelResponse:
     raise AssertionError("A recording answers by itself.")
 
 
-async def _unasked_stream(*_: Any) -> AsyncGenerator[str]:
+def _unasked_stream(*_: Any) -> AsyncGenerator[str]:
     raise AssertionError("A recording answers by itself.")
-    yield ""

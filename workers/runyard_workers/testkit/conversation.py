@@ -16,7 +16,7 @@ from runyard.recorded import Recorded
 #: The name of a run's model where neither agent nor request names one: RUNYARD_MODEL while it is recorded.
 UNNAMED: Final = "recorded"
 _FORMAT: Final = 1
-#: Characters of a text that a file shows; the digest stands for the rest.
+#: Characters of a text that a file shows; its digest is of all of it.
 _MOST_SHOWN: Final = 4000
 #: Lines of a difference that an error shows.
 _MOST_LINES: Final = 60

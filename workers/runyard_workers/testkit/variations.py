@@ -17,7 +17,7 @@ _NUMBERED: Final = re.compile(r"<id (\d+)>")
 _TIME: Final = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?|\b\d{10}(?:\.\d+)?\b"
 )
-#: What looks like a provider's key or a token, whoever it belongs to.
+#: What looks like a provider's key or a token, of any account.
 _KEY: Final = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|ghp|gho|github_pat|xox[abprs]|AKIA|AIza|ya29|eyJ)[-_.]?[\w.-]{16,}"
     r"|\bBearer +[\w.~+/=-]{8,}"

@@ -54,7 +54,7 @@ class Stocked:
             "end_user_id": user["id"], "application_id": user["applicationId"], "part": "console.js",
             "token": self.token, "tag": "latest", "key_id": uuid7(), "user_id": uuid7(),
             "organisation_id": api.state.org_id,
-            "invitation_id": uuid7(), "file_id": uuid7(), "agent_name": "one",
+            "invitation_id": uuid7(), "secret_name": "TOKEN", "file_id": uuid7(), "agent_name": "one",
         }  # fmt: skip
 
     def path(self, operation: Operation) -> str:

@@ -35,7 +35,9 @@ class Journal(schemas.Shape):
     history: list[dict[str, Any]] | None = Field(
         None, description=f"{_FIRST_PAGE}earlier lines of its session."
     )
-    answers: list[dict[str, Any]] | None = Field(None, description=f"{_FIRST_PAGE}its questions and reviews.")
+    answers: list[dict[str, Any]] | None = Field(
+        None, description=f"{_FIRST_PAGE}its questions and reviews that are closed."
+    )
     children: dict[str, Any] | None = Field(None, description=f"{_FIRST_PAGE}ends of children, by id.")
     reported: int | None = Field(None, description=f"{_FIRST_PAGE}how many events its code has reported.")
 

@@ -92,7 +92,9 @@ def _entries(scope: OrgScope, task_id: str, after: int) -> tuple[list[JournalEnt
 
 def _rest(scope: OrgScope, task: Task) -> dict[str, Any]:
     answers = questions.of_tasks(scope.conn, [task]).get(task.id, [])
-    history = messages.of_session(scope, task.session_id) if task.session_id else ()
+    history = (
+        messages.of_session(scope, task.session_id, most_bytes=pages.MOST_BYTES) if task.session_id else ()
+    )
     reported = events.count(scope.conn, task.id, _REPORTED) - events.count_output(scope.conn, task.id)
     return {
         "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,7 +105,7 @@ def _rest(scope: OrgScope, task: Task) -> dict[str, Any]:
             for line in history
             if line.task_id != task.id
         ],
-        "answers": [_picked(answer, _ANSWER) for answer in answers],
+        "answers": [_picked(answer, _ANSWER) for answer in answers if answer.state != "open"],
         "children": _children(scope, task.id),
         "reported": reported,
     }

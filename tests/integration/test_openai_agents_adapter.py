@@ -153,7 +153,8 @@ def test_a_guardrail_that_trips_fails_the_run_with_its_name(
     assert outcome.error is not None
     assert outcome.error["code"] == "guardrail_tripped"
     assert outcome.error["details"] == {"guardrail": "for_the_desk", "output_info": {"off_topic": True}}
-    assert support.CALLS == []
+    if not parallel:  # else the turn may have called its tool by then
+        assert support.CALLS == []
 
 
 def chat(**options: Any) -> Agent[Any]:

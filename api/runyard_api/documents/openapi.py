@@ -46,6 +46,7 @@ _HEADERS: Final[dict[str, str]] = {
 }
 #: What parameters look like that are more than any text.
 _SHAPES: Final[dict[str, dict[str, Any]]] = {
+    "secret_name": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]{0,99}$"},
     "task_id": {"format": "uuid"},
     "agent": {
         "pattern": r"^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -154,6 +154,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         409,
         "The session has as many values, or as large ones, as it may (`ctx.state`); delete some.",
     ),
+    "missing_extra": (400, "What this needs is not installed on the server; the message names the extra."),
     "secret_not_found": (404, "There is no such secret."),
     "session_not_found": (404, "There is no such session."),
     "limit_not_found": (404, "There is no such limit."),

@@ -55,7 +55,7 @@ def replay(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run changed code on the journal of an old task, in this process tree, executing nothing.
+    """Run changed code on the journal of an old task.
 
     What is on record is given to the code as it was; at the first call that is not on record the replay ends. The
     exit code is 0 where the code fits, 1 where it does not, 2 where it cannot be tried. With --save alone the

@@ -23,7 +23,7 @@ PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrat
 #: CPU seconds; a quarter of it is usual.
 HELP_WITHIN = 0.5
 #: What starts processes, or replaces itself by one: their output is that process's.
-WITHOUT_JSON = {"up", "dev", "api", "worker", "scheduler", "migrate"}
+WITHOUT_JSON = {"up", "dev", "api", "worker", "scheduler", "migrate", "test"}
 #: Calls of the command in one process; after each: its words, its exit code, and the modules imported until then.
 HELPS = """
 import json, runpy, sys

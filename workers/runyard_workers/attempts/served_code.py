@@ -51,6 +51,7 @@ class _RemoteSiblings(Siblings):
     def __init__(self, ask: Callable[[int], Any]) -> None:
         super().__init__()
         self._ask = ask
+        self._none = False
 
     def irreversible(self) -> Any:
         """See `Siblings`."""
@@ -62,9 +63,14 @@ class _RemoteSiblings(Siblings):
         _irreversible.set(False)
         return super().outside()
 
-    async def settle(self) -> bool:
+    @property
+    def none(self) -> bool:
+        """See `Siblings`; as it was when the rest last settled."""
+        return self._none
+
+    async def settle(self) -> None:
         """See `Siblings`."""
-        return bool(await self._ask(_serving.get()))
+        self._none = bool(await self._ask(_serving.get()))
 
 
 class ServedCode:

@@ -88,9 +88,9 @@ class SuspendingContext(Context):
         """Suspend the run, once the rest of its code has settled."""
         self._suspended.append(suspended)
         try:
-            only_one = await self._attempt.siblings.settle()
+            await self._attempt.siblings.settle()
             gathering.refuse_failed()
-            if only_one and suspended.ended.asked:
+            if suspended.ended.asked and self._attempt.siblings.none:
                 self._refuse_misfit(suspended.ended.asked[0])
         except BaseException:
             self._suspended.remove(suspended)

@@ -100,17 +100,17 @@ class Siblings:
         finally:
             _enclosing.reset(token)
 
-    async def settle(self) -> bool:
-        """Return when all the rest of the code has got as far as it can: whether there is no rest, but what waits for
-        the coroutine that calls this."""
-        await self._settle()
+    @property
+    def none(self) -> bool:
+        """Whether there is no rest of the code, but what waits for the coroutine that asks."""
         return all(task.done() for task in self._rest())
 
     def _rest(self) -> set[asyncio.Task[Any]]:
         first = None if self._first is None else self._first()
         return {task for task in self._tasks() if task is not asyncio.current_task() and task is not first}
 
-    async def _settle(self) -> None:
+    async def settle(self) -> None:
+        """Return when all the rest of the code has got as far as it can."""
         me = asyncio.current_task()
         settled = self._settled = self._settled if self._settled is not None else set()
         settled.add(me)

@@ -110,7 +110,8 @@ class Calls:
             try:
                 while (message := await inbox.get())[0] not in ("result", "error"):
                     if message[0] == "settle":
-                        self.send("settled", number, await self._siblings.settle())
+                        await self._siblings.settle()
+                        self.send("settled", number, self._siblings.none)
                     elif path == GATHER:
                         together.append(loop.create_task(self._run(number, message, nullcontext())))
                     else:

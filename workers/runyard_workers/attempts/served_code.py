@@ -46,7 +46,7 @@ class _RaisedAgentError(_Raised, AgentError):
 class _RemoteSiblings(Siblings):
     """The coroutines of code that runs on a loop elsewhere: whether they have settled is found out there."""
 
-    __slots__ = ("_ask",)
+    __slots__ = ("_ask", "_none")
 
     def __init__(self, ask: Callable[[int], Any]) -> None:
         super().__init__()

@@ -225,7 +225,9 @@ def prints(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Prints and logs."""
     print("printed")
     logging.getLogger("author").info("logged")
-    threading.Thread(target=print, args=("from a thread",)).start()
+    thread = threading.Thread(target=print, args=("from a thread",))
+    thread.start()
+    thread.join()
     print("without an end", end="")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runyard import BlockingContext, Context, ModelTurn, agent, current_step
+from runyard import AgentError, BlockingContext, Context, ModelTurn, agent, current_step
 from runyard.testing import run
 
 CALLS: list[Any] = []
@@ -73,6 +73,30 @@ def test_so_in_a_plain_function() -> None:
     CALLS.clear()
     assert run(_plain, {}).output == [1, 2, 3]
     assert CALLS == [1, 2, 3]
+
+
+@agent("@nested/catches")
+async def _catches(ctx: Context, args: dict[str, Any]) -> Any:
+    def fails_once() -> int:
+        CALLS.append("call")
+        if len(CALLS) == 1:
+            raise AgentError("not yet")
+        return 5
+
+    async def outer() -> Any:
+        try:
+            return await ctx.step("inner", fails_once)
+        except AgentError:
+            return await ctx.step("inner", fails_once)
+
+    return [await ctx.step("outer", outer), await ctx.step("last", lambda: 1)]
+
+
+@pytest.mark.parametrize("crash", [1, 2, 3])
+def test_a_step_that_is_run_again_need_not_do_all_that_it_did(crash: int) -> None:
+    CALLS.clear()
+    outcome = run(_catches, {}, crash_after=[crash])
+    assert (outcome.error, outcome.output) == (None, [5, 1])
 
 
 @agent("@nested/keys")

@@ -224,6 +224,10 @@ class Replay:
     def remember(self, step: Step, state: str, value: Any) -> None:
         """Add what this attempt has written."""
         self._left.pop(step.key, None)
+        if state != "begun":
+            self._skip_inside(
+                step.key
+            )  # what an earlier attempt did in it is part of it, asked for again or not
         kept = value if self._keeps_values else None
         self._entries[step.key] = JournalEntry.of(self._task.id, self._task.attempt, step, state, kept)
 

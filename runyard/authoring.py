@@ -171,7 +171,7 @@ def agent(
     second agent of the same name and version; the same declaration may be imported again.
     """
     full = declaring.check_name(name)
-    ranges = declaring.ranges(full, resumes=resumes, drops=drops)
+    ranges = declaring.ranges(full, version, resumes=resumes, drops=drops)
     declaring.check_options(
         full, version, timeout, max_concurrent, retries, {"input": input, "output": output}
     )

@@ -34,6 +34,13 @@ _LONGEST_TIMEOUT: Final = 7 * 86400.0  # seconds
 _MOST_CPU: Final = 1e9  # seconds
 _MOST_CONCURRENT: Final = 2**31 - 1
 _MOST_RETRIES: Final = 1_000_000
+_PART: Final = r"(?:\d+|[xX*])"
+_PARTIAL: Final = (
+    rf"[v=\s]*{_PART}(?:\.{_PART}(?:\.{_PART}(?:-?[0-9A-Za-z][0-9A-Za-z.-]*)?(?:\+[0-9A-Za-z.-]+)?)?)?"
+)
+_COMPARATOR: Final = rf"(?:~>?|\^|[<>]?=?)\s*{_PARTIAL}"
+#: What has the form of one range of versions; whether it is one, the library of the server finds out.
+_RANGE: Final = re.compile(rf"\s*(?:{_PARTIAL}\s+-\s+{_PARTIAL}|{_COMPARATOR}(?:\s+{_COMPARATOR})*)?\s*")
 _CAUSES: Final = ("agent", "provider", "infrastructure")
 _RULE: Final = ("budget", "base_s", "cap_s")
 
@@ -83,9 +90,9 @@ def precedence(version: str) -> tuple[Any, ...]:
     return not prerelease, tuple(map(int, numbers.split("."))), parts if prerelease else []
 
 
-def ranges(name: str, **given: Any) -> dict[str, Any]:
-    """The ranges of versions that these options name, each option as a tuple. Raises `TypeError`; whether each is a
-    range is seen where they are matched, as the library for that is the server's."""
+def ranges(name: str, version: Any, **given: Any) -> dict[str, Any]:
+    """The ranges of versions that these options name, each option as a tuple. Raises `TypeError`, and `ValueError` for
+    what has not the form of a range, for the agent's own version, and for a range that two options name."""
     found: dict[str, tuple[str, ...]] = {}
     for option, value in given.items():
         several = (value,) if isinstance(value, str) else value
@@ -94,7 +101,20 @@ def ranges(name: str, **given: Any) -> dict[str, Any]:
                 f"@agent {name}: {option} takes a range of versions, or several: '1.x', ['^1.4', '2.0.0']."
             )
         found[option] = tuple(several)
+        for one in several:
+            _check_range(name, version, option, one)
+            if twice := [other for other in found if other != option and one in found[other]]:
+                raise ValueError(f"@agent {name}: {one!r} is in both {twice[0]} and {option}.")
     return found
+
+
+def _check_range(name: str, version: Any, option: str, given: str) -> None:
+    if not all(map(_RANGE.fullmatch, given.split("||"))):
+        raise ValueError(
+            f"@agent {name}: {option} {_shown(given)} is no range of versions, like 1.x or '>=1.2 <2'."
+        )
+    if given.strip().lstrip("v=") == version:
+        raise ValueError(f"@agent {name}: {option} names {version}, which is its own version.")
 
 
 def check_name(name: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -319,6 +320,26 @@ async def test_a_library_that_goes_on_from_its_checkpoint_is_not_begun(database_
     what = replay(changed(goes_on), found).check()
     assert what.next is not None
     assert (what.entries, what.next.name) == (1, "Graphs behind checkpoint 1")
+
+
+async def test_code_that_blocks_ends_its_replay_at_the_limit(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await record(two_steps, database_url)
+    released, ended = threading.Event(), threading.Event()
+
+    async def blocks(ctx: Context, args: dict[str, Any]) -> Any:
+        await ctx.step("first", refuse)
+        released.wait()
+        ended.set()
+
+    changed(blocks)
+    try:
+        with pytest.raises(NotReplayable, match=r"blocks: it did not come to an end within 0\.1 s"):
+            replay("@replay/order", found, timeout=0.1)
+        assert not ended.is_set()  # it was not waited for
+    finally:
+        released.set()
 
 
 async def test_a_secret_is_in_no_recording_and_keeps_no_replay(database_url: str) -> None:

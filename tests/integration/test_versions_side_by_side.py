@@ -258,10 +258,19 @@ def test_a_child_that_is_given_as_an_older_function_runs_that_version() -> None:
 def test_ranges_that_are_none_are_refused(option: str) -> None:
     with pytest.raises(TypeError, match=f"{option} takes a range of versions"):
         agent(NAME, **{option: 1})  # type: ignore[call-overload]
-    declare("1.0.0", "count", **{option: "one"})
+    for given, why in (
+        ("one", "is no range"),
+        (["1.x", "1.2.3.4"], "is no range"),
+        ("=1.0.0", "its own version"),
+    ):
+        with pytest.raises(ValueError, match=f"{option} .*{why}"):
+            agent(NAME, version="1.0.0", **{option: given})
+    with pytest.raises(ValueError, match=r"'0\.x' is in both resumes and drops"):
+        agent(NAME, resumes=["0.x", "2.x"], drops="0.x")
+    declare("1.0.0", "count", **{option: "01.x"})  # only the server's library knows that it is none
     loaded = catalogue.load_each([])
     assert loaded.definitions == {}
-    assert f"{NAME} ({option}): 'one' is no range of versions" in loaded.broken[0]
+    assert f"{NAME} ({option}): '01.x' is no range of versions" in loaded.broken[0]
 
 
 def test_what_carries_a_run_on_is_the_newest_that_resumes_it_before_one_that_drops_it() -> None:

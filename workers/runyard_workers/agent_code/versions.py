@@ -6,6 +6,7 @@ code of another version only where it declares so, with `resumes` or `drops` of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -74,6 +75,7 @@ def check(definition: AgentDefinition) -> None:
     """Refuse ranges of versions that are none: `ConfigurationError`."""
     import nodesemver
 
+    logging.getLogger("nodesemver").setLevel(logging.WARNING)  # it logs its own traceback of what is no range
     for option in ("resumes", "drops"):
         for range_ in getattr(definition, option):
             if nodesemver.valid_range(range_, False) is None:

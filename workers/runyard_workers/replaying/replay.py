@@ -51,8 +51,10 @@ async def replay(
     recording: Recording,
     files: Mapping[str, bytes] | None = None,
     timeout: float = 60.0,
+    begins: Callable[[], None] = lambda: None,
 ) -> Replay:
-    """Call the code on the recording. Raises `NotReplayable` where it does not end within `timeout` seconds."""
+    """Call the code on the recording. Raises `NotReplayable` where it does not end within `timeout` seconds from when
+    `begins` was called."""
     with tempfile.TemporaryDirectory(prefix="runyard-replay-", ignore_cleanup_errors=True) as folder:
         # It is never read, as all is in the recording; it has the clock.
         db = Database(f"sqlite:///{Path(folder) / 'runyard.db'}")
@@ -71,6 +73,7 @@ async def replay(
                 _MANY,  # all that it reports counts as reported
                 OwnLoops(Settings(home=Path(folder), model="scripted")),
             )
+            begins()
             async with asyncio.timeout(timeout):
                 return await _judged(attempt, definition, context, recording)
         except TimeoutError:

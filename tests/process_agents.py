@@ -356,3 +356,14 @@ def stalls_plainly(ctx: BlockingContext, args: dict[str, Any]) -> None:
         ctx.heartbeat(within=30)
     ctx.heartbeat(within=0.2)
     time.sleep(600)
+
+
+@agent("@process/shields", isolation="process")
+async def shields(ctx: Context, args: dict[str, Any]) -> None:
+    """Ends its block when it has to leave."""
+    async with ctx.shield(30):
+        await ctx.progress(0)
+        while not ctx.cancelled:
+            await asyncio.sleep(0.01)
+        _write(args["file"], "block")
+    _write(args["file"], "after")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from agents.memory import SessionABC
 
 from runyard.context import Context, SessionInfo
 
 _LOG: Final = "openai_agents"
-_sessions: WeakKeyDictionary[Context, RunSession] = WeakKeyDictionary()
+#: Where a context keeps it. Not in a table by context: what it holds refers to the context, which would never go.
+_KEPT: Final = "_openai_agents_session"
 
 
 class RunSession(SessionABC):
@@ -33,9 +33,9 @@ class RunSession(SessionABC):
         """The session of a run, the same for all of its agents; None for a run that belongs to no conversation."""
         if ctx.session is None:
             return None
-        found = _sessions.get(ctx)
+        found: RunSession | None = vars(ctx).get(_KEPT)
         if found is None:
-            found = _sessions[ctx] = cls(ctx, ctx.session)
+            found = vars(ctx)[_KEPT] = cls(ctx, ctx.session)
             await found._begin()
         return found
 

@@ -92,4 +92,5 @@ def test_what_came_after_a_failure_shows_that_it_was_caught() -> None:
     assert caught([failed, inner, innermost]) == []
     assert caught([failed._replace(pos=3), later]) == []
     assert caught([failed._replace(detail={CONCURRENT: True}), later]) == []
+    assert caught([failed, later._replace(detail={CONCURRENT: True})]) == []
     assert caught([failed, later._replace(task_id="other")]) == []

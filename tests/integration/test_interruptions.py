@@ -29,12 +29,13 @@ def _cancel(site: Installation, task_id: str) -> None:
 @pytest.mark.parametrize("isolation", ["loop", "thread"])
 async def test_a_shielded_block_ends_before_its_run_is_interrupted(isolation: str, database_url: str) -> None:
     done: list[str] = []
-    began, go_on = threading.Event(), threading.Event()
+    began: list[Context] = []
+    go_on = threading.Event()
 
     async def shielded(ctx: Context, args: dict[str, Any]) -> None:
         try:
             async with ctx.shield(30):
-                began.set()
+                began.append(ctx)
                 await asyncio.to_thread(go_on.wait, 60)
                 done.append("block")
             done.append("after")
@@ -44,10 +45,10 @@ async def test_a_shielded_block_ends_before_its_run_is_interrupted(isolation: st
     async with Installation(database_url) as site:
         engine = await site.engine()
         task_id = await site.submit(site.publish(shielded, isolation=isolation))
-        await until(began.is_set)
+        await until(lambda: began)
         _cancel(site, task_id)
         assert site.task(task_id).status is Status.STOPPED, "the status does not wait"
-        await asyncio.sleep(0)
+        await until(lambda: began[0].cancelled)
         assert done == []
         go_on.set()
         await until(lambda: engine.running == 0)
@@ -80,7 +81,7 @@ def test_a_time_limit_waits_for_a_shield() -> None:
     async def late(ctx: Context, args: Any) -> None:
         async with ctx.shield():
             async with ctx.shield():
-                await asyncio.sleep(2.5)
+                await until(lambda: ctx.cancelled)  # its time is over
             done.append("block")
         done.append("after")
 

@@ -227,6 +227,20 @@ async def test_a_process_in_an_endless_loop_ends_with_its_attempt(site_url: str,
         assert site.processes.idle == 0
 
 
+async def test_a_shielded_block_in_a_process_sees_that_it_has_to_leave(site_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "done"
+    async with Installation(site_url) as site:
+        await _published(site, "shields")
+        engine = await site.engine()
+        task_id = await site.submit("@process/shields", {"file": str(file)})
+        await until(lambda: "progress" in site.events(task_id))
+        life = engine._runs.get(task_id)
+        assert life is not None
+        life.leave("cancel")
+        await until(lambda: engine.running == 0)
+        assert file.read_text() == "block\n"
+
+
 def test_calls_gathered_in_a_process_ask_together() -> None:
     outcome = run("@process/gathers", {}, answers={"A?": 1, "B?": 2}, processes=True)
     assert outcome.error is None

@@ -264,7 +264,7 @@ def test_ranges_that_are_none_are_refused(option: str) -> None:
         ("=1.0.0", "its own version"),
     ):
         with pytest.raises(ValueError, match=f"{option} .*{why}"):
-            agent(NAME, version="1.0.0", **{option: given})
+            agent(NAME, version="1.0.0", **{option: given})  # type: ignore[call-overload]
     with pytest.raises(ValueError, match=r"'0\.x' is in both resumes and drops"):
         agent(NAME, resumes=["0.x", "2.x"], drops="0.x")
     declare("1.0.0", "count", **{option: "01.x"})  # only the server's library knows that it is none

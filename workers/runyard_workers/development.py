@@ -39,8 +39,10 @@ _AT_START: Final = (
     "celery.apps.worker", "celery.worker.components", "celery.worker.consumer", "sqlalchemy.dialects.sqlite", "uvloop",
 )  # fmt: skip
 #: Events that end an attempt, and those that the terminal shows besides.
-_LAST: Final = frozenset({"ask", "review", "wait", "retry", "fail", "finish", "release", "stop"})
-_SHOWN: Final = _LAST | {"log", "progress", "custom"}
+_LAST: Final = frozenset(
+    {"ask", "review", "wait", "retry", "fail", "finish", "release", "stop", "compensate"}
+)
+_SHOWN: Final = _LAST | {"log", "progress", "custom", "compensated"}
 #: Messages that may wait for a terminal which does not take them; more are left out and counted.
 _MOST_WAITING: Final = 5_000
 
@@ -96,7 +98,7 @@ class Development:
         broken = [{"problem": one.message, "traceback": of_import(one)} for one in loaded.errors]
         if missing is not None:
             broken = [{"problem": missing.message, "traceback": ""}]
-        heavy = [name for name in HEAVY if name in sys.modules]
+        heavy = [name for name in HEAVY if _is_installed(name)]
         if loaded.manifests and HEAVY[0] not in heavy:
             heavy.append(HEAVY[0])
         self._loaded = sorted(agents)
@@ -208,3 +210,9 @@ def _is_of_a_library(logger: str) -> bool:
     top = logger.partition(".")[0]
     file = getattr(sys.modules.get(top), "__file__", None) or ""
     return top.startswith("runyard") or "site-packages" in Path(file).parts
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module is imported here that is no project's: authors have packages called ``agents``, too."""
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    return bool({"site-packages", "dist-packages"} & set(Path(file).parts)) or name.startswith("runyard")

@@ -16,7 +16,9 @@ from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
 from runyard_launch.problems import CommandFailed
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
-secrets_app = typer.Typer(no_args_is_help=True, help="Change the key that seals stored secrets.")
+secrets_app = typer.Typer(
+    no_args_is_help=True, help="Set and list secrets for agents; change the key that seals."
+)
 _COLUMNS = {
     "id": "id", "name": "name", "prefix": "begins", "role": "role", "scopes": "scopes", "created_by": "made by",
     "last_used_at": "last used", "expires_at": "expires", "revoked_at": "revoked",

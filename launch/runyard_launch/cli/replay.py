@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 replay_app = typer.Typer()
 #: Failures of the way to this machine's own server: its database may be there all the same.
 _NO_SERVER = ("unreachable", "no_api_key")
+_NO_DATABASE = ("database_unavailable", "missing_extra")
+#: What importing agents and starting Python may take besides, in seconds.
+_START_SECONDS = 120.0
 
 
 @app.command()
@@ -65,8 +68,10 @@ def replay(
     with tempfile.TemporaryDirectory(prefix="runyard-replay-") as folder:
         if not file.is_file():
             file = save or Path(folder) / "journal.json"
-            file.write_text(json.dumps(_recorded(task, url, key_file), ensure_ascii=False))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(_recorded(task, url, key_file), ensure_ascii=False), encoding="utf-8")
         elif save is not None:
+            save.parent.mkdir(parents=True, exist_ok=True)
             save.write_bytes(file.read_bytes())
         if save is not None and not agents:
             done(f"The journal is in {save}.", {"file": str(save)}, as_json)
@@ -86,8 +91,8 @@ def _recorded(task: str, url: str, key_file: Path | None) -> dict[str, Any]:
             raise
         try:
             return _from_database(task)
-        except CommandFailed:
-            raise failed from None
+        except CommandFailed as here:
+            raise failed if here.code in _NO_DATABASE else here from None
 
 
 def _pages(client: Client, task: str) -> dict[str, Any]:
@@ -112,7 +117,15 @@ def _program(order: dict[str, Any]) -> dict[str, Any]:
     """What the workers' part answers, which runs agents' code in a process of its own."""
     need_server()
     command = [sys.executable, "-P", "-m", "runyard_workers.replaying", json.dumps(order)]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    limit = _START_SECONDS + order.get("timeout", 0.0)
+    try:
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(
+            f"Replaying did not end within {limit:g} s. Look for code that blocks where it is imported.",
+            "not_replayable",
+            Outcome.REFUSED,
+        ) from None
     lines = ran.stdout.splitlines()
     if ran.returncode or not lines:
         raise CommandFailed(

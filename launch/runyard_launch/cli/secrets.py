@@ -47,9 +47,10 @@ def set_secret(
 ) -> None:
     """Set a secret, or give it a new value.
 
-    The value is asked for without showing it; without a terminal it is the first line of standard input.
+    The value is asked for without showing it; without a terminal it is standard input, without the end of its
+    last line.
     """
-    value = read_secret("Value", "value", f"echo VALUE | runyard secrets set {name}")
+    value = read_secret("Value", "value", f"echo VALUE | runyard secrets set {name}", lines=True)
     if is_remote(url, key_file):
         with connected(url, key_file) as client:
             HttpAdministration(client, org)

@@ -69,11 +69,12 @@ def _cell(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def read_secret(prompt: str, what: str, piped: str, *, twice: bool = False) -> str:
+def read_secret(prompt: str, what: str, piped: str, *, twice: bool = False, lines: bool = False) -> str:
     """The text, without blanks around it where it is a key. Nothing is written but to the terminal.
 
     `what` names the field, `piped` is the command that gives it without a terminal. `twice`: a person types it
-    again. Errors: `CommandFailed` no_<what> where none came, <what>s_differ.
+    again. `lines`: it may have several, as a certificate has. Errors: `CommandFailed` no_<what> where none came,
+    <what>s_differ.
     """
     if sys.stdin is not None and sys.stdin.isatty():
         text = _typed(prompt)
@@ -85,7 +86,7 @@ def read_secret(prompt: str, what: str, piped: str, *, twice: bool = False) -> s
                 field=what,
             )
     else:
-        text = _piped()
+        text = _piped(lines)
     if not text.strip():
         raise CommandFailed(
             f"No {what.replace('_', ' ')} was given. Run this in a terminal, or pipe it in: {piped}",
@@ -105,11 +106,13 @@ def _typed(prompt: str) -> str:
         return ""
 
 
-def _piped() -> str:
-    """The first line of standard input; nothing where it is closed, or no text."""
+def _piped(lines: bool) -> str:
+    """Standard input without the end of its last line, or its first line; nothing where it is closed, or no text."""
     if sys.stdin is None:
         return ""
     try:
+        if lines:
+            return sys.stdin.read().removesuffix("\n").removesuffix("\r")
         return sys.stdin.readline().rstrip("\r\n")
     except UnicodeDecodeError:
         return ""

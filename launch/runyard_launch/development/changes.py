@@ -145,13 +145,17 @@ class Watcher:
 
         while not self._ended.is_set():
             watched = [folder for folder in self._folders if folder.is_dir()]
-            for _ in watch(
-                *watched, watch_filter=None, step=_QUIET, stop_event=self._ended, rust_timeout=_LOOK_EVERY,
-                yield_on_timeout=True, raise_interrupt=False, recursive=False, ignore_permission_denied=True,
-            ):  # fmt: skip
+            try:
+                for _ in watch(
+                    *watched, watch_filter=None, step=_QUIET, stop_event=self._ended, rust_timeout=_LOOK_EVERY,
+                    yield_on_timeout=True, raise_interrupt=False, recursive=False, ignore_permission_denied=True,
+                ):  # fmt: skip
+                    self._compare()
+                    if self._folders != watched:
+                        break  # another folder: watch it, too
+            except OSError:  # a folder went meanwhile, or the system watches no more of them
+                self._ended.wait(_LOOK_EVERY / 1000)
                 self._compare()
-                if self._folders != watched:
-                    break  # another folder: watch it, too
 
     def _compare(self) -> None:
         self._folders = self._project.folders()

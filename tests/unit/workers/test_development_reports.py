@@ -15,6 +15,7 @@ from runyard_common import development
 from runyard_common.development import Connection
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
+from runyard_workers import development as reports
 from runyard_workers import execution
 from runyard_workers.agent_code import run_output
 from runyard_workers.development import Development
@@ -63,3 +64,12 @@ def test_a_source_that_is_not_there_is_reported(
     message = next(launcher.received())
     assert (message["kind"], message["agents"]) == (development.LOADED, [])
     assert "gone_agents.py" in message["broken"][0]["problem"]
+
+
+def test_an_authors_package_of_a_librarys_name_is_not_imported_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, installed = ModuleType("agents"), ModuleType("agents")
+    own.__file__ = "/project/agents/__init__.py"
+    installed.__file__ = "/project/.venv/lib/python3.11/site-packages/agents/__init__.py"
+    for module, is_installed in ((own, False), (installed, True)):
+        monkeypatch.setitem(sys.modules, "agents", module)
+        assert reports._is_installed("agents") is is_installed

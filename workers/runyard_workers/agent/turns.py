@@ -110,7 +110,7 @@ class Turns:
         began = time.monotonic()
         turn = await self._answer(call, step)
         seconds = round(time.monotonic() - began, 3)
-        value = await attempt.measured(values.step_result, turn.value, step.name)
+        value = attempt.redact(await attempt.measured(values.step_result, turn.value, step.name))
         used = await self._used(turn)
         more = {
             "balance_micros": None if balance is None else balance - used.cost_micros,

@@ -257,11 +257,11 @@ def versions_of(store: Store, org_id: str, definitions: Iterable[AgentDefinition
 
 
 def published(conn: Connection, agent_id: str, definition: AgentDefinition) -> list[VersionOutline]:
-    """The published versions that a Python agent can run as its own, in the order of their publication."""
+    """The published versions that a Python agent can run as its own, the newest first."""
     mine = service_manifests.contract(parse(definition.manifest).to_json())
     number, found = definition.version.partition("+")[0], []
     for row in store_agents.versions(conn, agent_id):
-        if row.version.partition("+")[0] == number:
+        if row.status != "draft" and row.version.partition("+")[0] == number:
             version = store_agents.version(conn, row.id)
             if version is not None and _fits(mine, version.manifest, definition.annotated):
                 found.append(row)

@@ -40,6 +40,15 @@ def refuse_waiting(method: str) -> None:
         )
 
 
+def refuse_to_wait() -> None:
+    """Raise `AgentError` in a compensation that would wait for a person, for an approval or a larger budget."""
+    if compensating.INSIDE.get():
+        raise AgentError(
+            "A compensation cannot wait for a person: it runs to its end. Call the tool without a review.",
+            code="invalid_call",
+        )
+
+
 async def register(attempt: Attempt, name: str, call: Callable[[], Awaitable[Any]]) -> None:
     """Put on record that `call` undoes what the run has done; in a run that is undone, call what is on record."""
     if in_step():

@@ -22,6 +22,7 @@ from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.compensating import LONGEST, Compensations
 from runyard_workers.attempts.failures import classify
+from runyard_workers.attempts.interruptions import STALLED
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.threads import in_engine_thread
 
@@ -54,7 +55,8 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
         except Exception as error:
             # The database is there and refuses what was to be stored; that it can store a plain failure.
             logger.exception("An attempt's end could not be stored", action="record", task=attempt.task.id)
-            ended = Ended(Outcome.FAILED, failure=_unstorable(ended, error))
+            failure = _unstorable(ended, error)
+            ended = Ended(Outcome.FAILED, failure=failure, compensation=ended.compensation)
             await _record(attempt, ended)
     except Cancelled:
         return Outcome.STOPPED
@@ -96,7 +98,7 @@ async def _run(attempt: Attempt, runner: Runner) -> Ended:
 
 def _undone(attempt: Attempt, found: Compensations, error: BaseException | None) -> Ended:
     """How the attempt at a run ends that is undone. A failure is put down to one compensation."""
-    if attempt.ended_by is not None:
+    if attempt.ended_by is not None and (found.left or attempt.ended_by in ("lost", "drain")):
         ended = _left(attempt)
     elif isinstance(error, Suspended) and (found.waits or error.ended.outcome is Outcome.HANDED_OVER):
         ended = error.ended
@@ -105,6 +107,8 @@ def _undone(attempt: Attempt, found: Compensations, error: BaseException | None)
     elif found.error is not None:
         ended = _failed_in(attempt, found.error)
     else:
+        if isinstance(error, Exception):
+            _failed_in(attempt, error)  # for the log: what kept the code from getting there
         ended = _failed(
             JournalMismatch(
                 f"The compensation {found.left[-1][1]!r} was not reached: the agent's code changed while this task was "
@@ -220,8 +224,6 @@ def out_of_time(attempt: Attempt) -> Failure:
     return Failure("deadline_exceeded", "The task's deadline passed.", Cause.DEADLINE)
 
 
-#: Why an attempt is ended whose code did not call `ctx.heartbeat` within the time that it named.
-STALLED: Final = "stalled"
 _STALLED: Final = Failure(
     "heartbeat_missed",
     "The agent's code did not call ctx.heartbeat again within the time that it named.",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+#: Why an attempt is ended whose code did not call `ctx.heartbeat` within the time that it named.
+STALLED: Final = "stalled"
 
 
 class Interruptions:
@@ -19,6 +23,7 @@ class Interruptions:
         "_shields",
         "_timer",
         "_until",
+        "on_deferred",
     )
 
     def __init__(self) -> None:
@@ -33,6 +38,8 @@ class Interruptions:
         self._deferred: Callable[[], object] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
+        #: Called when an interruption is put off: code elsewhere has to know that it must leave.
+        self.on_deferred: Callable[[], object] | None = None
 
     def begin(self, limit: asyncio.Timeout | None) -> None:
         """The code begins in this task, with this limit of its time."""
@@ -44,7 +51,7 @@ class Interruptions:
         for timer in (self._beat, self._timer):
             if timer is not None:
                 timer.cancel()
-        self._running = self._loop = None
+        self._running = self._loop = self._limit = self._limit_at = self.on_deferred = None
 
     # -- shields -------------------------------------------------------------------------------------------
 
@@ -80,6 +87,8 @@ class Interruptions:
             return False
         self._deferred = interrupt
         self._timer = self._loop.call_at(self._until, self._interrupt)
+        if self.on_deferred is not None:
+            self.on_deferred()
         return True
 
     def _interrupt(self) -> None:

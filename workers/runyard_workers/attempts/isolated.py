@@ -70,6 +70,7 @@ async def _served(
     process.function, process.on_message, process.on_death = code.function, code.receive, on_death
     watch.start()
     process.send("run", _start(attempt, definition, context))
+    attempt.interruptions.on_deferred = lambda: process.send("leaving", attempt.ended_by)
     if process.death is not None:
         on_death(process.death)
     try:
@@ -127,7 +128,8 @@ async def in_thread(attempt: Attempt, definition: AgentDefinition, context: RunC
             run.answer(message)
 
     code = ServedCode(attempt, context, answer, own_loop=True)
-    run = CodeRun(definition, _start(attempt, definition, context), send)
+    run = started = CodeRun(definition, _start(attempt, definition, context), send)
+    attempt.interruptions.on_deferred = lambda: started.calls.leave(attempt.ended_by or "cancel")
     call = attempt.executor.submit(copy_context().run, _in_this_thread, run)
     try:
         ended = await asyncio.shield(code.ended)

@@ -189,7 +189,7 @@ class Preparation:
     def _published(self, agent_id: str, definition: AgentDefinition) -> VersionOutline | None:
         with self._store.read() as conn:
             found = catalogue.published(conn, agent_id, definition)
-        return found[-1] if found else None
+        return found[0] if found else None
 
     def _runner(
         self,

@@ -70,16 +70,16 @@ class Life:
     def leave(self, why: str) -> None:
         """Make it end at its next await."""
         if self.ended_by is not None:
+            if why == "lost" and self.running is not None and self.begun:
+                self.running.cancel()  # another may run it: no shield puts that off
             return
         self.left = why
         if self.attempt is not None:
             self.attempt.leave(why)
         if self.running is None or not self.begun:
             return
-        shielded = self.attempt is not None and why != "lost"  # another may run it: nothing puts that off
-        if not (
-            shielded and self.attempt is not None and self.attempt.interruptions.defer(self.running.cancel)
-        ):
+        attempt = self.attempt if why != "lost" else None
+        if attempt is None or not attempt.interruptions.defer(self.running.cancel):
             self.running.cancel()
 
 
@@ -265,7 +265,9 @@ class Runs:
     async def _store_failure(self, life: Life, failure: Failure) -> None:
         task_id = life.claimed.task.id
         undone = None if life.attempt is None else life.attempt.compensations
-        compensation = undone.failed if undone is not None and undone.left else None
+        compensation = None
+        if life.attempt is not None and undone is not None and undone.left:
+            compensation = life.attempt.placed(undone.failed)
         command = attempts.Fail(task_id, life.fence, failure, compensation=compensation)
         try:
             await patiently(lambda: self._writer.call(attempts.fail, command), lambda: life.left, task_id)

@@ -18,6 +18,7 @@ from runyard_workers.attempts import compensation, gathering, secrets, state, us
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
 from runyard_workers.attempts.children import Children, child_request
+from runyard_workers.attempts.interruptions import STALLED
 from runyard_workers.attempts.mapping import ChildMap
 from runyard_workers.attempts.replay import SCOPE, in_step
 
@@ -86,6 +87,7 @@ class SuspendingContext(Context):
 
     async def _suspend(self, suspended: Suspended) -> NoReturn:
         """Suspend the run, once the rest of its code has settled."""
+        compensation.refuse_to_wait()
         self._suspended.append(suspended)
         try:
             await self._attempt.siblings.settle()
@@ -197,7 +199,7 @@ class SuspendingContext(Context):
         attempt = self._attempt
         seconds = values.seconds(within, "ctx.heartbeat", "within")
         attempt.check()
-        attempt.interruptions.beat(seconds, functools.partial(attempt.leave, "stalled"))
+        attempt.interruptions.beat(seconds, functools.partial(attempt.leave, STALLED))
 
     async def _shield(self, on: bool, seconds: float) -> None:
         attempt = self._attempt

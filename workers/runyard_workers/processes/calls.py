@@ -77,6 +77,10 @@ class Calls:
         self.suspended = False
         self.cancelled: str | None = None  # why the code has to end
 
+    def leave(self, why: str) -> None:
+        """The code has to end: what it is told by `cancelled`. Nothing is interrupted."""
+        self.cancelled = self.cancelled or why
+
     def send(self, *message: Any) -> None:
         """Send a message. Raises `AgentError` for a value that cannot be sent."""
         text = wire.written(message, self._refer)
@@ -166,7 +170,7 @@ class Calls:
             self.suspended = True
             return CodeSuspended("the run leaves its worker")
         if kind == "cancelled":
-            self.cancelled = self.cancelled or of[0]
+            self.leave(of[0])
             return Cancelled(of[0])
         known, where = of
         error = self._raised.pop(known) if kind == "own" else raised_again(known)

@@ -124,6 +124,8 @@ class Child:
         run = self._run
         if message[0] in ("run", "release", "finish"):
             self._inbox.put(message)
+        elif run is not None and message[0] == "leaving":
+            run.calls.leave(message[1])
         elif run is not None and message[0] == "cancel":
             run.cancel(message[1])
         elif run is not None:

@@ -37,7 +37,7 @@ class CodeRun:
 
     def cancel(self, why: str) -> None:
         """Have the code end: a coroutine is cancelled, and every call of the context is refused."""
-        self.calls.cancelled = self.calls.cancelled or why
+        self.calls.leave(why)
         loop = self._loop
         if loop is not None:
             loop.cancel()

@@ -55,7 +55,9 @@ def _from_database(task_id: str, settings: Settings) -> dict[str, Any]:
 def _done(order: Mapping[str, Any]) -> dict[str, Any]:
     if order.get("task"):
         saved = Path(order["save"])
-        saved.write_text(json.dumps(_from_database(order["task"], load()), ensure_ascii=False))
+        saved.write_text(
+            json.dumps(_from_database(order["task"], load()), ensure_ascii=False), encoding="utf-8"
+        )
         return {}
     found = recording(document(order["file"]))
     sources = order.get("agents") or load().agent_sources

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -81,22 +81,23 @@ def caught(entries: Iterable[Placed]) -> list[tuple[str, str]]:
     by_task: dict[str, list[Placed]] = {}
     for entry in entries:
         by_task.setdefault(entry.task_id, []).append(entry)
-    return [
-        (failed.task_id, failed.key)
-        for of_task in by_task.values()
-        for failed in of_task
-        if failed.state == "failed" and CONCURRENT not in (failed.detail or {})
-        if any(_is_after(later, failed, of_task) for later in of_task)
-    ]
+    return [found for of_task in by_task.values() for found in _caught_in(of_task)]
 
 
-def _is_after(later: Placed, failed: Placed, entries: list[Placed]) -> bool:
-    if later.pos <= failed.pos:
-        return False
+def _caught_in(entries: list[Placed]) -> Iterator[tuple[str, str]]:
     around = {entry.key: (entry.detail or {}).get(INSIDE) for entry in entries}
-    key: str | None = later.key
-    for _ in range(len(around)):
-        key = around.get(key or "")
-        if key is None or key == failed.key:
-            break
-    return key != failed.key
+    after: list[set[str]] = []  # of each later entry that no other was beside: it and the steps around it
+    for entry in sorted(entries, key=lambda one: -one.pos):
+        in_order = CONCURRENT not in (entry.detail or {})
+        if entry.state == "failed" and in_order and any(entry.key not in one for one in after):
+            yield entry.task_id, entry.key
+        if in_order:
+            after.append(_enclosing(entry.key, around))
+
+
+def _enclosing(key: str, around: Mapping[str, str | None]) -> set[str]:
+    found = {key}
+    while (outer := around.get(key)) is not None and outer not in found:
+        found.add(outer)
+        key = outer
+    return found

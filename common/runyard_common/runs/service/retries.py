@@ -17,6 +17,8 @@ from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.runs.rules.specs import AcceptedRun, AgentRef, CallbackTo, RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
+from runyard_common.sessions.queries import state
+from runyard_common.sessions.rules import state_scope
 from runyard_common.values.errors import Conflict, NotFound, RunyardError
 from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.queries import callbacks
@@ -41,6 +43,8 @@ def retry(
     if not fresh and task.ending is None:  # what was undone is done again
         journal.copy(tx, task.id, accepted.task_id)
         questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
+        if task.session_id is None:  # what it has kept is its own
+            state.copy(tx, state_scope(None, task.id), state_scope(None, accepted.task_id))
     if by is not None:
         data = {"task_id": accepted.task_id, "fresh": fresh}
         identity.audit(tx, org_id, by, "task.retry", task_id, data)

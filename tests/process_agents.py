@@ -15,6 +15,7 @@ from typing import Any
 
 from runyard import AgentError, BlockingContext, Context, agent, current_step
 from runyard.turns import ModelTurn, ToolCall, ToolResult
+from tests.waiting import until
 
 
 class Refused(Exception):
@@ -363,7 +364,6 @@ async def shields(ctx: Context, args: dict[str, Any]) -> None:
     """Ends its block when it has to leave."""
     async with ctx.shield(30):
         await ctx.progress(0)
-        while not ctx.cancelled:
-            await asyncio.sleep(0.01)
+        await until(lambda: ctx.cancelled)
         _write(args["file"], "block")
     _write(args["file"], "after")

@@ -78,7 +78,7 @@ class Calls:
         self.cancelled: str | None = None  # why the code has to end
 
     def leave(self, why: str) -> None:
-        """The code has to end: what it is told by `cancelled`. Nothing is interrupted."""
+        """The code has to end, which `cancelled` shows from now on. Nothing is interrupted."""
         self.cancelled = self.cancelled or why
 
     def send(self, *message: Any) -> None:

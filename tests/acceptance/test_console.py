@@ -117,7 +117,7 @@ def test_a_person_joins_by_a_link_signs_out_and_in_and_acts_by_cookie(browser: B
     page.get_by_label("E-mail").fill("ada@example.com")
     page.get_by_label("Password").fill("not the password")
     page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(page.locator("#toasts")).to_contain_text("wrong", timeout=SECONDS)
+    expect(page.get_by_role("alert")).to_contain_text("wrong", timeout=SECONDS)
     page.get_by_label("Password").fill("a fine password")
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("navigation")).to_be_visible(timeout=SECONDS)
@@ -209,7 +209,7 @@ def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page,
 def test_an_agent_is_run_by_its_form_answered_and_its_review_edited(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url('/console')}#/agents/{'@console/order'}".replace("@console/", "%40console%2F"))
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.locator("#toasts")).to_contain_text("item is required")
+    expect(page.get_by_role("alert")).to_contain_text("item is required")
     page.get_by_label("item required").fill("Tea")
     page.get_by_label("size").select_option("large")
     page.get_by_label("count").fill("3")

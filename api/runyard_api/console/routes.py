@@ -29,27 +29,21 @@ HEADERS: Final[Mapping[str, str]] = {
 routes = Routes(Front("console"), "console")
 
 
-def _asset(name: str, media_type: str) -> Document:
+_TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_ASSETS: Final = Path(__file__).parent / "assets"
+
+
+def _asset(path: Path) -> Document:
     """A file of the console, read once."""
-    return Document((Path(__file__).parent / name).read_bytes(), media_type, HEADERS)
+    return Document(path.read_bytes(), _TYPES[path.suffix], HEADERS)
 
 
-_PAGE: Final = _asset("console.html", "text/html")
-#: By the name in their path; the page asks for them.
+_PAGE: Final = _asset(_ASSETS / "console.html")
+#: By their paths under `/console`; the page asks for them.
 _PARTS: Final = {
-    "console.css": _asset("console.css", "text/css"),
-    **{
-        name: _asset(name, "text/javascript")
-        for name in (
-            "console.js",
-            "page.js",
-            "forms.js",
-            "run.js",
-            "traceback.js",
-            "sign_in.js",
-            "account.js",
-        )
-    },
+    path.relative_to(_ASSETS).as_posix(): _asset(path)
+    for path in sorted(_ASSETS.rglob("*"))
+    if path.suffix in (".css", ".js")
 }
 _TEXT: Final = {"type": "string"}
 _SAME: Final = Answer(304, "It has not changed.")
@@ -69,20 +63,27 @@ async def console(call: Call) -> Response:
     return _PAGE.answer(call.headers)
 
 
-@routes.get(
-    "/console/{part}",
-    None,
-    headers=("If-None-Match",),
-    answers=(
-        Answer(200, "A script.", _TEXT, "text/javascript", headers=("ETag",)),
-        Answer(200, "The stylesheet.", _TEXT, "text/css", headers=("ETag",)),
-        _SAME,
-    ),
-    errors=(404,),
+_PART_ANSWERS: Final = (
+    Answer(200, "A script.", _TEXT, "text/javascript", headers=("ETag",)),
+    Answer(200, "The stylesheet.", _TEXT, "text/css", headers=("ETag",)),
+    _SAME,
 )
+
+
+@routes.get("/console/{part}", None, headers=("If-None-Match",), answers=_PART_ANSWERS, errors=(404,))
 async def console_part(call: Call) -> Response:
     """Get a script of the console, or its stylesheet."""
-    part = _PARTS.get(call.params["part"])
+    return _part(call, call.params["part"])
+
+
+@routes.get("/console/{folder}/{part}", None, headers=("If-None-Match",), answers=_PART_ANSWERS, errors=(404,))
+async def console_part_of_a_folder(call: Call) -> Response:
+    """Get the script of one of the console's pages, or of a library that it uses."""
+    return _part(call, f"{call.params['folder']}/{call.params['part']}")
+
+
+def _part(call: Call, name: str) -> Response:
+    part = _PARTS.get(name)
     if part is None:
         raise NotFound("The console has no such part.", code="route_not_found")
     return part.answer(call.headers)

@@ -1,8 +1,9 @@
 // The sign-in page: signing in with a password or an API key, accepting an invitation, choosing an organisation.
 
-import { codeField, enrolling, labelled, signOn } from "./account.js";
-import { form } from "./forms.js";
-import { api, button, h, key, person } from "./page.js";
+import { api, key, person } from "./api.js";
+import { button, h } from "./elements.js";
+import { form, labelled } from "./forms.js";
+import { codeField, enrolling, signOn } from "./second_factor.js";
 
 const REFUSALS = { // reasons of a refused single sign-on, by the code in the address its callback leads to
   email_not_verified: "The provider has not verified your e-mail address.",
@@ -34,7 +35,7 @@ export function signInCard(reason, opened) {
   const password = labelled("Password", "password", { type: "password", autocomplete: "current-password" });
   const typed = labelled("API key", "key", { type: "password", autocomplete: "off" });
   const node = h("section", { class: "card sign-in" }, h("h1", {}, "Runyard"),
-    h("p", { class: "bad", role: "alert" }, reason),
+    reason && h("p", { class: "bad", role: "alert" }, reason),
     withCode((more) => api("POST", "/login", { email: email.input.value, password: password.input.value, ...more }),
       opened, "Sign in", [...email.nodes, ...password.nodes]),
     bySignOn("Sign in with single sign-on", {}),

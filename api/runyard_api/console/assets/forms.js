@@ -1,8 +1,14 @@
 // Forms from JSON Schema. A field is { node, read() }; read() throws what is wrong with what was typed.
 
-import { button, h, json, post, showError, toast, when } from "./page.js";
+import { post } from "./api.js";
+import { button, h, json, toast, when } from "./elements.js";
 
 let fieldNumber = 0;
+
+export const labelled = (text, id, attributes) => {
+  const input = h("input", { id, required: true, spellcheck: "false", ...attributes });
+  return { input, nodes: [h("label", { for: id }, text), input] };
+};
 
 const DEEPEST = 6; // levels of a schema that contains itself
 
@@ -196,15 +202,31 @@ function review(asked, done) {
       button("Skip the step", async () => decide("skip", { result: result.read() ?? null, ...why() }))));
 }
 
-export function form(act, text, children) { // Enter and the button do the same, once at a time
-  const send = h("button", { type: "submit", class: "primary" }, text);
+// Enter and the button do the same, once at a time. A refusal is shown beside the field it is about, and stays until
+// the next try.
+export function form(act, text, children, kind = "primary") {
+  const send = h("button", { type: "submit", class: kind }, text);
   const submit = async (event) => {
     event.preventDefault();
     if (send.disabled) return;
     send.disabled = true;
-    try { await act(); } catch (error) { showError(error); }
+    node.querySelectorAll(".refusal").forEach((shown) => shown.remove());
+    node.querySelectorAll("[aria-invalid]").forEach((input) => input.removeAttribute("aria-invalid"));
+    try { await act(); } catch (error) { if (error.name !== "AbortError") refuse(node, error); }
     send.disabled = false;
   };
   const typed = (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit(event); };
-  return h("form", { novalidate: true, onsubmit: submit, onkeydown: typed }, children, h("div", { class: "actions" }, send));
+  const node = h("form", { novalidate: true, onsubmit: submit, onkeydown: typed }, children,
+    h("div", { class: "actions" }, send));
+  return node;
+}
+
+function refuse(node, error) {
+  const name = error.problem?.field?.split(/[.[]/).at(-1);
+  const input = name && node.querySelector(`[name="${CSS.escape(name)}"]`);
+  const shown = h("p", { class: "bad refusal", role: "alert" }, error.message);
+  if (!input) return node.lastElementChild.before(shown);
+  input.setAttribute("aria-invalid", "true");
+  input.after(shown);
+  input.focus();
 }

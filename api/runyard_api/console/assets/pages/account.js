@@ -1,12 +1,9 @@
 // The account of who signed in: their password, their second factor, and where they are signed in.
 
-import { form } from "./forms.js";
-import { api, button, empty, fill, get, h, person, section, table, toast, view, when } from "./page.js";
-
-export const labelled = (text, id, attributes) => {
-  const input = h("input", { id, required: true, spellcheck: "false", ...attributes });
-  return { input, nodes: [h("label", { for: id }, text), input] };
-};
+import { api, get, person, view } from "../api.js";
+import { button, empty, fill, h, section, table, toast, when } from "../elements.js";
+import { form, labelled } from "../forms.js";
+import { codeField, enrolling, recoveryCodes, signOn } from "../second_factor.js";
 
 const BROWSERS = [["Edg/", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"],
   ["Safari/", "Safari"]];
@@ -20,7 +17,7 @@ function device(agent) { // a short name of a browser; its own, long one is the 
   return h("span", { title: agent }, name || agent.slice(0, 40));
 }
 
-export async function account(main) {
+export default async function account(main) {
   const list = h("div", {});
   const me = await get("/me");
   if (!me.person) return main.append(h("h1", {}, "Account"), empty("A key has no account: sign in with a password."));
@@ -56,16 +53,14 @@ function passwordForm() {
 
 const passwordField = (id) =>
   labelled("Password", id, { type: "password", autocomplete: "current-password" });
-export const codeField = (id) =>
-  labelled("Code of the authenticator", id, { inputmode: "numeric", autocomplete: "one-time-code", maxlength: 64 });
-
 async function secondFactor(place) {
   const { enrolled, recovery_codes_left: left } = await get("/me/second-factor");
   const password = passwordField("factor-password");
   if (!enrolled) {
     return fill(place, section("Second factor", h("p", { class: "sub" },
       "An authenticator on your phone gives a code that sign-ins need with the password."), form(async () => {
-      enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }));
+      enrolling(place, await api("POST", "/me/second-factor", { password: password.input.value }),
+        () => secondFactor(place));
     }, "Set up an authenticator", password.nodes)));
   }
   const code = codeField("factor-code");
@@ -80,27 +75,6 @@ async function secondFactor(place) {
       toast("The password alone counts from now on.");
       await secondFactor(place);
     }, "danger")));
-}
-
-export function enrolling(place, made, done = () => secondFactor(place)) { // the secret is shown now and never again
-  const code = codeField("factor-code");
-  fill(place, section("Second factor", h("p", {}, "Scan this with an authenticator, or type the secret into it."),
-    h("img", { src: made.qr, alt: "QR code of the secret", class: "qr" }), h("p", {}, h("code", { id: "secret" }, made.secret)),
-    form(async () => {
-      const { recovery_codes: codes } = await api("POST", "/me/second-factor/confirm", { code: code.input.value });
-      recoveryCodes(place, codes, done);
-    }, "Confirm", code.nodes)));
-  code.input.focus();
-}
-
-function recoveryCodes(place, codes, done) {
-  fill(place, section("Recovery codes", h("p", {}, "Keep these: each replaces the authenticator once. ",
-    "They are not shown again."), h("pre", { id: "recovery" }, codes.join("\n")),
-  h("div", { class: "actions" }, button("I have kept them", done, "primary"))));
-}
-
-export async function signOn(path, body) { // the provider's page takes over, and sends the browser back
-  location.assign((await api("POST", path, body)).url);
 }
 
 async function signOnLinks(place) {

@@ -1,13 +1,13 @@
 // One run: its timeline as it happens, its facts, and what it asks of people.
 
-import { question } from "./forms.js";
-import { ENDED, badge, button, fill, follow, get, h, json, label, duration, post, runLink, section, showError, toast, view,
-  when } from "./page.js";
-import { traceback } from "./traceback.js";
+import { get, may, post, view } from "../api.js";
+import { ENDED, badge, button, duration, fill, h, json, label, runLink, section, showError, toast, when }
+  from "../elements.js";
+import { question } from "../forms.js";
+import { follow } from "../stream.js";
+import { traceback } from "../traceback.js";
 
-const main = document.getElementById("main");
-
-export async function run(id) {
+export async function run(main, id) {
   const path = `/tasks/${encodeURIComponent(id)}`;
   const head = h("div", {}), facts = h("div", {}), people = h("div", {}), steps = h("ol", { class: "steps" });
   const log = h("ol", { class: "log", id: "log" }), speech = h("div", { class: "speech", id: "tokens" });

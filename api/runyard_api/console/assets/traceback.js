@@ -1,6 +1,6 @@
 // A traceback of an agent's code: what was raised, then its author's frames; those of libraries are folded behind them.
 
-import { h } from "./page.js";
+import { h } from "./elements.js";
 
 const FRAME = /^ *File "(.+)", line (\d+)(?:, in (.+))?$/;
 const isLibrary = (file) => /[\\/](?:site|dist)-packages[\\/]|[\\/]lib(?:64)?[\\/]python\d|^</.test(file);

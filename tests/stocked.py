@@ -52,6 +52,7 @@ class Stocked:
             "scope": "@large", "name": "one", "version": "1.0.0", "schedule_id": planned["id"],
             "webhook_id": webhook["id"], "delivery_id": sent["delivery_id"], "limit_id": limited["id"],
             "end_user_id": user["id"], "application_id": user["applicationId"], "part": "console.js",
+            "folder": "pages", "script": "runs.js",
             "token": self.token, "tag": "latest", "key_id": uuid7(), "user_id": uuid7(),
             "organisation_id": api.state.org_id,
             "invitation_id": uuid7(), "secret_name": "TOKEN", "file_id": uuid7(), "agent_name": "one",

@@ -96,6 +96,23 @@ def test_another_organisations_objects_do_not_exist(
     )
 
 
+def test_a_secret_of_the_same_name_is_each_organisations_own(world: World, stranger: httpx2.Client) -> None:
+    name = world.ids["secret_name"]
+    path = f"/api/v1/secrets/{name}"
+
+    def found(client: httpx2.Client) -> list[dict[str, str]]:
+        return [one for one in client.get("/api/v1/secrets").json()["data"] if one["name"] == name]
+
+    with world.api.client(world.key) as owner:
+        before = found(owner)
+        assert len(before) == 1
+        assert stranger.put(path, json={"value": "another"}).status_code == 200
+        assert found(owner) == before
+        assert stranger.delete(path).status_code == 204
+        assert found(owner) == before
+        assert found(stranger) == []
+
+
 def _streams(operation: Operation) -> bool:
     """A stream has no end; what it carries is tested with the streams."""
     return "text/event-stream" in {answer.media_type for answer in operation.answers}

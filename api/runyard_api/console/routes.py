@@ -76,10 +76,12 @@ async def console_part(call: Call) -> Response:
     return _part(call, call.params["part"])
 
 
-@routes.get("/console/{folder}/{part}", None, headers=("If-None-Match",), answers=_PART_ANSWERS, errors=(404,))
+@routes.get(
+    "/console/{folder}/{script}", None, headers=("If-None-Match",), answers=_PART_ANSWERS, errors=(404,)
+)
 async def console_part_of_a_folder(call: Call) -> Response:
     """Get the script of one of the console's pages, or of a library that it uses."""
-    return _part(call, f"{call.params['folder']}/{call.params['part']}")
+    return _part(call, f"{call.params['folder']}/{call.params['script']}")
 
 
 def _part(call: Call, name: str) -> Response:

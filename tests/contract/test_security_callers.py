@@ -106,7 +106,7 @@ def test_a_secret_of_the_same_name_is_each_organisations_own(world: World, stran
     with world.api.client(world.key) as owner:
         before = found(owner)
         assert len(before) == 1
-        assert stranger.put(path, json={"value": "another"}).status_code == 200
+        assert stranger.put(path, json={"value": "another value"}).status_code == 200
         assert found(owner) == before
         assert stranger.delete(path).status_code == 204
         assert found(owner) == before

@@ -27,7 +27,7 @@ function parsed(hash) {
   return { name: name in PAGES ? name : FIRST, id: ids.join("/") || undefined, query: new URLSearchParams(query) };
 }
 
-// Change the filters in the page's address. An empty value leaves the address; nothing is drawn anew.
+// Change the filters in the page's address. An empty value leaves the address. It draws nothing.
 export function setQuery(changes) {
   for (const [name, value] of Object.entries(changes)) {
     if (value) view.query.set(name, value);

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from runyard_common.identity.service import sign_in_links
+from tests.axe import violations
+from tests.console import AGENTS, SECONDS, go, open_run
 from tests.stack import Stack
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
-AGENTS = Path(__file__).parent / "console_agents"
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 HOSTILE = "<script>window.broken = 1</script>"
-SECONDS = 20_000.0  # milliseconds, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -30,59 +25,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An installation with agents that need people."""
     with Stack(tmp_path_factory.mktemp("console"), agents=[str(AGENTS)]) as stack:
         yield stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    if "chromium" in os.environ.get("TEST_WITHOUT", "").split(","):
-        pytest.skip("TEST_WITHOUT=chromium")
-    if not CHROMIUM.exists():
-        pytest.fail(
-            "The console's tests need Chromium: apt-get install chromium, or leave them out by name: "
-            "make test TEST_WITHOUT=chromium",
-            pytrace=False,
-        )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, stack: Stack) -> Iterator[Page]:
-    """A signed-in page; an error in its script, or a breach of its policy, fails the test."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(SECONDS)
-    expect.set_options(timeout=SECONDS)
-    wrong: list[str] = []
-
-    def script_error(error: Error) -> None:
-        wrong.append(str(error))
-
-    def console_error(message: ConsoleMessage) -> None:
-        if message.type == "error" and "Failed to load resource" not in message.text:
-            wrong.append(message.text)
-
-    page.on("pageerror", script_error)
-    page.on("console", console_error)
-    sign_in(page, stack)
-    yield page
-    context.close()
-    assert wrong == []
-
-
-def sign_in(page: Page, stack: Stack) -> None:
-    page.goto(stack.url("/console"))
-    page.get_by_label("API key").fill(stack.key)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
-
-
-def open_run(page: Page, task_id: str) -> None:
-    page.goto(f"{page.url.partition('#')[0]}#/runs/{task_id}")
-    expect(page.locator("#log li").first).to_be_visible()
 
 
 def test_only_the_key_opens_it_and_a_wrong_one_is_refused(browser: Browser, stack: Stack) -> None:
@@ -383,3 +325,10 @@ def test_a_one_time_link_signs_in_and_works_no_second_time(browser: Browser, sta
     expect(other.get_by_role("alert")).to_contain_text("runyard console", timeout=SECONDS)
     page.close()
     other.close()
+
+
+def test_the_sections_are_accessible(page: Page, stack: Stack) -> None:
+    for section in ("inbox", "agents", "schedules", "limits", "workers", "account", "runs"):
+        go(page, section)
+        expect(page.get_by_role("heading", level=1)).to_have_text(section.capitalize())
+        assert violations(page) == [], section

@@ -12,11 +12,10 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.acceptance.test_console import AGENTS, SECONDS, browser
+from tests.console import AGENTS, SECONDS
 from tests.fakes.oidc_provider import provider
 from tests.stack import Stack
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.timeout(180)
 
 

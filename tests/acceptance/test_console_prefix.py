@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, expect
 
-from tests.acceptance.test_console import SECONDS, browser
+from tests.console import SECONDS
 from tests.prefix_proxy import proxied
 from tests.stack import Stack, free_port
-
-__all__ = ["browser"]
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -7,7 +7,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from runyard_api.documents import docs_page, openapi
 from runyard_api.fronts import operations
-from tests.acceptance.test_console import browser as browser  # noqa: PLC0414 - a fixture
 
 URL = "http://docs.test/docs"
 

@@ -23,7 +23,7 @@ from runyard_api.native.identity import (
     sign_on,
     tenants,
 )
-from runyard_api.native.runs import control, events, files, journals, limits, runs, sent_events, tasks
+from runyard_api.native.runs import control, events, files, journals, limits, runs, sent_events, steps, tasks
 from runyard_api.native.schedules import schedules
 from runyard_api.native.webhooks import deliveries, webhooks
 from runyard_common import surfaces
@@ -44,6 +44,7 @@ NATIVE: Final[tuple[RouteModule, ...]] = (
     tasks,
     events,
     journals,
+    steps,
     sent_events,
     human_tasks,
     answer_links,

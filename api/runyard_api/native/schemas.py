@@ -120,6 +120,22 @@ class TaskBrief(Shape):
     updated_at: str
 
 
+class ListedTask(TaskBrief):
+    """A task in the list of tasks."""
+
+    preview: str | None = Field(
+        description="Of a task without a title: the start of its input, if that is small."
+    )
+    attempt: int
+    usage: dict[str, Any]
+    cost: float = Field(description="In USD.")
+    parent_id: str | None
+    end_user_id: str | None
+    created_by: str | None = Field(description="key:<id> or user:<id>.")
+    started_at: str | None
+    finished_at: str | None
+
+
 class Ending(Shape):
     """How a run ends once it has undone what it did."""
 
@@ -187,7 +203,7 @@ class Page(Shape):
 class TaskPage(Page):
     """A page of tasks, newest first."""
 
-    data: list[TaskBrief]  # type: ignore[assignment]
+    data: list[ListedTask]  # type: ignore[assignment]
 
 
 class HumanTask(Question):

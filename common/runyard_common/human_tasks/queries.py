@@ -66,9 +66,14 @@ def of_tasks(conn: Connection, tasks: Sequence[Task]) -> dict[str, list[Question
     return found
 
 
-def copy_answered(tx: Tx, from_task: str, to_task: str, new_id: Callable[[], str]) -> None:
-    """Copy answered questions to another task, so that a retry does not ask people again."""
+def copy_answered(
+    tx: Tx, from_task: str, to_task: str, new_id: Callable[[], str], before: float | None = None
+) -> None:
+    """Copy answered questions to another task, so that a retry does not ask people again; `before`: only those that
+    were asked before this instant."""
     query = select(*_COLUMNS).where(_T.task_id == from_task, _T.state == "answered")
+    if before is not None:
+        query = query.where(_T.created_at < before)
     open_(tx, [replace(q, id=new_id(), task_id=to_task) for q in rows.every(tx.conn, query, Question)])
 
 

@@ -79,6 +79,12 @@ class RetryBody(Strict):
     """How to run again."""
 
     fresh: bool = Field(False, description="Begin at the top, forgetting the steps that had finished.")
+    from_step: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="The `key` of a step (GET /tasks/{task_id}/steps): it and what came after it are done again.",
+    )
     credentials: dict[str, Any] | None = Field(
         None,
         description="Credentials the run needs, by JSON pointer into its options: they were erased at its end.",
@@ -98,10 +104,13 @@ class RetryBody(Strict):
 async def retry(call: Call) -> Response:
     """Run an ended task again, as a new task.
 
-    Finished steps are not repeated, nor their tokens paid again, unless fresh is set. The new task gets one
-    attempt.
+    Finished steps are not repeated, nor their tokens paid again, unless fresh is set. from_step repeats that step and
+    all that began after it; questions asked since are asked again, and what the run kept since is not there. The new
+    task gets one attempt.
     """
     body = await call.optional_json(RetryBody)
+    if body.fresh and body.from_step is not None:
+        raise InvalidRequest("Give fresh or from_step, not both.", code="invalid_field", field="from_step")
     id_, actor = task_id(call), call.actor
 
     secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
@@ -128,7 +137,8 @@ def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: 
         bulk.refuse_erased(task)
     if task is not None and body.credentials:
         _check_pointers(task, body.credentials)
-    made = tasks.get(scope, retries.retry(tx, org_id, id_, actor, body.fresh, secrets).task_id)
+    again = retries.retry(tx, org_id, id_, actor, body.fresh, secrets, body.from_step)
+    made = tasks.get(scope, again.task_id)
     assert made is not None
     return made
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
+import orjson
+
 from runyard_api.access.auth import Principal, input_for
 from runyard_api.http.paths import under
 from runyard_api.native.front import BASE, when
@@ -27,6 +29,8 @@ _HINTS: Final = {
     Status.STOPPED: "Stopped.",
 }
 _SLOWEST_POLL: Final = 30_000
+#: Characters of an input that a list shows.
+_PREVIEW: Final = 160
 #: What events may hold for the workers' use, but callers are not shown.
 _INTERNAL: Final = frozenset({"worker", "lease_owner"})
 
@@ -54,6 +58,32 @@ def brief(task: Task) -> dict[str, Any]:
     }
 
 
+def listed(task: Task, given: Any = None) -> dict[str, Any]:
+    """A task in the list of tasks; `given` is its input, of one without a title."""
+    return brief(task) | {
+        "preview": None if given is None else _preview(given),
+        "attempt": task.attempt,
+        "usage": task.usage or {},
+        "cost": task.cost_micros / 1_000_000,
+        "parent_id": task.parent_id,
+        "end_user_id": task.end_user_id,
+        "created_by": task.created_by,
+        "started_at": when(task.started_at),
+        "finished_at": when(task.finished_at),
+    }
+
+
+def _preview(given: Any) -> str | None:
+    """The start of an input: of its message, else of its arguments."""
+    if not isinstance(given, dict):
+        return None
+    shown = given.get("message") or given.get("args")
+    if shown is None or shown in ({}, []):
+        return None
+    text = shown if isinstance(shown, str) else orjson.dumps(shown).decode()
+    return text if len(text) <= _PREVIEW else text[: _PREVIEW - 1] + "…"
+
+
 def whole(seen: TaskSnapshot, who: Principal) -> dict[str, Any]:
     """The task of DESIGN §7, as `who` may see it."""
     task = seen.task
@@ -68,6 +98,7 @@ def whole(seen: TaskSnapshot, who: Principal) -> dict[str, Any]:
         "attempt": task.attempt,
         "priority": task.priority,
         "metadata": task.meta or {},
+        "created_by": task.created_by,
         "parent_id": task.parent_id,
         "retry_of": task.retry_of,
         "schedule_id": task.schedule_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -24,10 +25,11 @@ from runyard_api.native.front import (
     page,
     when,
 )
-from runyard_api.native.runs.task_view import brief, etag, event_json, poll_after_ms, whole
+from runyard_api.native.runs.task_view import brief, etag, event_json, listed, poll_after_ms, whole
 from runyard_api.native.schedules.schedule_view import ScheduledTask, schedule_json
 from runyard_api.task_snapshot import TaskSnapshot, snapshot
 from runyard_common.agents.queries import agents
+from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import Status
@@ -42,6 +44,9 @@ from runyard_common.values.ids import is_uuid
 routes = NativeRoutes("tasks")
 
 _MOST_FEED: Final = 5_000
+_MOST_IDS: Final = 100
+#: Inputs of more bytes have no preview in lists.
+_PREVIEWED: Final = 8 * 1024
 #: A microsecond: times on the wire are rounded to it, and both bounds are inclusive.
 _GRAIN: Final = 1e-6
 
@@ -57,6 +62,10 @@ def task_id(call: Call) -> str:
 class Filters(Parameters):
     """Which tasks."""
 
+    ids: str | None = Field(
+        None, max_length=37 * _MOST_IDS, description=f"Comma-separated task ids, {_MOST_IDS} at most."
+    )
+
     agent_id: str | None = Field(
         None, description="An agent, or one version of it.", json_schema_extra={"format": "uuid"}
     )
@@ -66,7 +75,10 @@ class Filters(Parameters):
     session_id: str | None = Field(None, max_length=64)
     schedule_id: str | None = Field(None, max_length=64)
     end_user_id: str | None = Field(None, max_length=64)
-    parent_id: str | None = Field(None, max_length=64)
+    parent_id: str | None = Field(None, max_length=64, description="The children of this task.")
+    created_by: str | None = Field(
+        None, max_length=64, description="Who made them: key:<id> of an API key, or user:<id>."
+    )
     created_after: str | None = moment("RFC 3339, inclusive.")
     created_before: str | None = moment("RFC 3339, inclusive.")
     q: str | None = Field(None, max_length=200, description="Part of the title, in any case.")
@@ -87,6 +99,7 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         agent_id, version_id = (asked, None) if version is None else (version.agent_id, asked)
     after, before = given.created_after, given.created_before
     return Filter(
+        ids=_ids(given.ids),
         statuses=_statuses(given.status),
         agent_id=agent_id,
         version_id=version_id,
@@ -94,10 +107,20 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         schedule_id=given.schedule_id,
         end_user_id=given.end_user_id,
         parent_id=given.parent_id,
+        created_by=given.created_by,
         created_after=instant_of(after, "created_after") - _GRAIN if after is not None else None,
         created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
         title=given.q or None,
     )
+
+
+def _ids(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    ids = [one.strip().lower() for one in text.split(",") if one.strip()]
+    if not 1 <= len(ids) <= _MOST_IDS or not all(map(is_uuid, ids)):
+        raise InvalidRequest(f"ids lists 1 to {_MOST_IDS} task ids.", code="invalid_field", field="ids")
+    return tuple(ids)
 
 
 def _statuses(text: str | None) -> tuple[Status, ...] | None:
@@ -127,15 +150,24 @@ async def list_tasks(call: Call) -> Response:
     """
     given = call.query(TaskListParameters)
     wanted = await filter_of(call, given)
+    return reply(await call.read(_list, wanted, given.limit, given.before))
+
+
+def _list(scope: OrgScope, wanted: Filter, limit: int, before: str | None) -> dict[str, Any]:
     if wanted.title is None:
-        found = await call.read(tasks.page, wanted, given.limit + 1, given.before)
-        return reply(page([brief(task) for task in found], given.limit, [task.id for task in found]))
-    searched = await call.read(tasks.search, wanted, given.limit, given.before)
-    end = searched.end
-    shown = [brief(task) for task in searched.tasks]
-    return reply(
-        {"data": shown, "has_more": end is not None, "next_cursor": cursor(end) if end is not None else None}
-    )
+        found = tasks.page(scope, wanted, limit + 1, before)
+        return page(
+            _rows(scope, found[:limit]), limit, [task.id for task in found][:limit], len(found) > limit
+        )
+    searched = tasks.search(scope, wanted, limit, before)
+    end = None if searched.end is None else cursor(searched.end)
+    return {"data": _rows(scope, searched.tasks), "has_more": end is not None, "next_cursor": end}
+
+
+def _rows(scope: OrgScope, found: Sequence[Task]) -> list[dict[str, Any]]:
+    untitled = [task.id for task in found if not task.title]
+    inputs = tasks.small_inputs(scope, untitled, _PREVIEWED) if untitled else {}
+    return [listed(task, inputs.get(task.id)) for task in found]
 
 
 class TaskParameters(Parameters):

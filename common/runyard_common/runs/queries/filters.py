@@ -24,6 +24,7 @@ _CLOCK_SKEW = 3_600.0
 class Filter:
     """What a listing asks for; None = anything. Times are epoch seconds, inclusive."""
 
+    ids: tuple[str, ...] | None = None
     statuses: tuple[Status, ...] | None = None
     agent_id: str | None = None
     version_id: str | None = None
@@ -42,7 +43,7 @@ class Filter:
 
 
 #: What a filter may name that has an index of its own.
-_FEW = ("agent_id", "session_id", "schedule_id", "end_user_id", "created_by", "parent_id")
+_FEW = ("ids", "agent_id", "session_id", "schedule_id", "end_user_id", "created_by", "parent_id")
 
 
 def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
@@ -57,6 +58,8 @@ def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]
             query = query.where(_T.finished_at.is_(None))
         elif TERMINAL.issuperset(wanted.statuses):
             query = query.where(_T.finished_at.is_not(None))
+    if wanted.ids is not None:
+        query = query.where(_T.id.in_(wanted.ids))
     for name in (
         "agent_id",
         "version_id",

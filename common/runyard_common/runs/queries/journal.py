@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,14 @@ from runyard_common.database.pages import byte_length
 from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Condition, Tx
-from runyard_common.runs.rules.journal import JournalEntry, Placed, Unread, caught
+from runyard_common.runs.rules.journal import (
+    JournalEntry,
+    Placed,
+    TimedEntry,
+    Unread,
+    caught,
+    enclosing,
+)
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables import query as tables
 from runyard_common.tables.query import Task
@@ -187,6 +194,40 @@ def outline(conn: Connection, task_id: str, most_bytes: int = pages.MOST_BYTES) 
     return sorted(found, key=lambda entry: entry.pos)
 
 
+def timed(conn: Connection, task_id: str, after: int, limit: int, most_bytes: int) -> list[TimedEntry]:
+    """The entries of a journal behind the position `after`, in order of beginning, each with its times; what a step was
+    called with and what it gave only where that has at most so many bytes."""
+
+    def small(column: Any) -> Any:
+        return case((byte_length(column) <= most_bytes, type_coerce(column, Text))).label(column.key)
+
+    def size(column: Any) -> Any:
+        return func.coalesce(byte_length(column), 0).label(f"{column.key}_bytes")
+
+    columns = [getattr(_T, f.name) for f in fields(TimedEntry) if hasattr(_T, f.name) and f.name not in _WIDE]
+    columns += [part(getattr(_T, name)) for name in _WIDE for part in (small, size)]
+    query = (
+        select(*columns).where(_T.task_id == task_id, _T.pos > after).order_by(_T.pos, _T.key).limit(limit)
+    )
+    return [
+        TimedEntry(**(dict(row._mapping) | {name: _parsed(row._mapping[name]) for name in _WIDE}))
+        for row in conn.execute(query)
+    ]
+
+
+_WIDE = ("detail", "value")
+
+
+def _parsed(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+def began(conn: Connection, task_id: str, key: str) -> tuple[int, float] | None:
+    """The position of an entry, and when it began; None where the journal has none of this key."""
+    row = conn.execute(select(_T.pos, _T.began_at).where(_T.task_id == task_id, _T.key == key)).first()
+    return None if row is None else (row.pos, row.began_at)
+
+
 def values(conn: Connection, task_id: str, keys: Sequence[str]) -> dict[str, Any]:
     """The values of these entries of one journal."""
     query = select(_T.key, _T.value).where(_T.task_id == task_id, _T.key.in_(keys))
@@ -232,14 +273,25 @@ def drop_failed(tx: Tx, task_ids: Sequence[str]) -> None:
         tx.conn.execute(delete(_T).where(*unwanted, of_key))
 
 
-def copy(tx: Tx, from_task: str, to_task: str) -> None:
-    """Copy finished entries to another task (a retry of a failed run pays for nothing twice)."""
+def copy(tx: Tx, from_task: str, to_task: str, before: str | None = None) -> None:
+    """Copy finished entries to another task (a retry of a failed run pays for nothing twice).
+
+    `before`: only those that began before the entry of this key, without the steps that it is inside of: what the
+    journal would have if the run had been cut off there.
+    """
     own: dict[str, Any] = {"task_id": literal(to_task), "attempt": literal(0)}
     columns = [own.get(column.name, column) for column in _T.__table__.c]
     kept = [key for _, key in _caught(tx.conn, [from_task])] if _failed(tx.conn, [from_task]) else []
     ended = or_(_T.state == "done", _T.key.in_(kept)) if kept else _T.state == "done"
     copied = select(*columns).where(_T.task_id == from_task, ended)
+    if before is not None:
+        placed = [Placed(*row) for row in tx.conn.execute(_PLACED.where(_T.task_id == from_task))]
+        cut = next(entry.pos for entry in placed if entry.key == before)
+        copied = copied.where(_T.pos < cut, _T.key.not_in(enclosing(before, placed)))
     tx.conn.execute(insert(_T).from_select([column.name for column in _T.__table__.c], copied))
+
+
+_PLACED = select(_T.task_id, _T.key, _T.pos, _T.detail, _T.state)
 
 
 def _failed(conn: Connection, task_ids: Sequence[str]) -> bool:
@@ -248,5 +300,5 @@ def _failed(conn: Connection, task_ids: Sequence[str]) -> bool:
 
 
 def _caught(conn: Connection, task_ids: Sequence[str]) -> list[tuple[str, str]]:
-    query = select(_T.task_id, _T.key, _T.pos, _T.detail, _T.state).where(_T.task_id.in_(task_ids))
+    query = _PLACED.where(_T.task_id.in_(task_ids))
     return caught(Placed(*row) for row in conn.execute(query))

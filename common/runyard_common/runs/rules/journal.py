@@ -63,6 +63,26 @@ class JournalEntry:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TimedEntry:
+    """What is on record of a step, and when. `detail` (what it was called with) and `value` are None where they are
+    larger than was asked for; `detail_bytes` and `value_bytes` are their sizes."""
+
+    key: str
+    pos: int
+    attempt: int
+    kind: str
+    name: str
+    effect: str
+    state: str
+    began_at: float
+    ended_at: float | None
+    detail: Any
+    detail_bytes: int
+    value: Any
+    value_bytes: int
+
+
 class Placed(NamedTuple):
     """Where a task's journal has an entry."""
 
@@ -82,6 +102,11 @@ def caught(entries: Iterable[Placed]) -> list[tuple[str, str]]:
     for entry in entries:
         by_task.setdefault(entry.task_id, []).append(entry)
     return [found for of_task in by_task.values() for found in _caught_in(of_task)]
+
+
+def enclosing(key: str, entries: Iterable[Placed]) -> set[str]:
+    """The key, and those of the steps that it is inside of, of one task."""
+    return _enclosing(key, {entry.key: (entry.detail or {}).get(INSIDE) for entry in entries})
 
 
 def _caught_in(entries: list[Placed]) -> Iterator[tuple[str, str]]:

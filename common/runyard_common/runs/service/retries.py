@@ -19,36 +19,54 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import submissions
 from runyard_common.sessions.queries import state
 from runyard_common.sessions.rules import state_scope
-from runyard_common.values.errors import Conflict, NotFound, RunyardError
+from runyard_common.values.errors import Conflict, InvalidRequest, NotFound, RunyardError
 from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.queries import callbacks
 
 
 def retry(
-    tx: Tx, org_id: str, task_id: str, by: str | None, fresh: bool = False, secrets: bytes | None = None
+    tx: Tx,
+    org_id: str,
+    task_id: str,
+    by: str | None,
+    fresh: bool = False,
+    secrets: bytes | None = None,
+    from_step: str | None = None,
 ) -> AcceptedRun:
-    """Run an ended task again; `fresh` forgets its journal and begins at the top.
+    """Run an ended task again; `fresh` forgets its journal and begins at the top, `from_step` (the key of an entry)
+    forgets that step and what came after it.
 
     Its credentials were erased when it ended: `secrets` (sealed) gives new ones where it needs them.
-    Errors: `NotFound`; `Conflict` not_ended; what `submit` refuses.
+    Errors: `NotFound`; `Conflict` not_ended, undone; `InvalidRequest` unknown_step; what `submit` refuses.
     """
     task = tasks.get(tx.scope(org_id), task_id)
     if task is None:
         raise NotFound("There is no such task.", code="task_not_found")
     if task.status not in TERMINAL:
         raise Conflict("Only an ended task can be retried; cancel it first.", code="not_ended")
+    cut = _cut(tx, task, from_step) if from_step is not None else None
     accepted = submissions.submit(tx, [_spec(tx, task, by, secrets)])[0]
     if isinstance(accepted, RunyardError):
         raise accepted
     if not fresh and task.ending is None:  # what was undone is done again
-        journal.copy(tx, task.id, accepted.task_id)
-        questions.copy_answered(tx, task.id, accepted.task_id, uuid7)
+        journal.copy(tx, task.id, accepted.task_id, from_step)
+        questions.copy_answered(tx, task.id, accepted.task_id, uuid7, cut)
         if task.session_id is None:  # what it has kept is its own
-            state.copy(tx, state_scope(None, task.id), state_scope(None, accepted.task_id))
+            state.copy(tx, state_scope(None, task.id), state_scope(None, accepted.task_id), cut)
     if by is not None:
-        data = {"task_id": accepted.task_id, "fresh": fresh}
+        data = {"task_id": accepted.task_id, "fresh": fresh} | ({"from_step": from_step} if from_step else {})
         identity.audit(tx, org_id, by, "task.retry", task_id, data)
     return accepted
+
+
+def _cut(tx: Tx, task: Task, from_step: str) -> float:
+    """When the step began that the new run begins with."""
+    if task.ending is not None:
+        raise Conflict("This run has undone its steps: run it again from the top.", code="undone")
+    found = journal.began(tx.conn, task.id, from_step)
+    if found is None:
+        raise InvalidRequest("The run has no such step.", code="unknown_step", field="from_step")
+    return found[1]
 
 
 def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:

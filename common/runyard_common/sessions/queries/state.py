@@ -65,10 +65,12 @@ def remove_all(tx: Tx, scopes: Sequence[str]) -> None:
         tx.conn.execute(delete(_T).where(_T.scope.in_(scopes)))
 
 
-def copy(tx: Tx, from_: str, to: str) -> None:
-    """Give a new scope the values of another."""
+def copy(tx: Tx, from_: str, to: str, before: float | None = None) -> None:
+    """Give a new scope the values of another; `before`: only those that have not changed since this instant."""
     same = (_T.name, _T.org_id, _T.value, _T.updated_at)
     found = select(literal(to), *same).where(_T.scope == from_)
+    if before is not None:
+        found = found.where(_T.updated_at < before)
     tx.conn.execute(insert(_T).from_select(["scope", *(column.name for column in same)], found))
 
 

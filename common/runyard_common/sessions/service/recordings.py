@@ -16,7 +16,7 @@ from runyard_common.database import pages
 from runyard_common.database.rows import OrgScope
 from runyard_common.human_tasks import queries as questions
 from runyard_common.runs.queries import events, journal, tasks
-from runyard_common.runs.rules.journal import JournalEntry
+from runyard_common.runs.rules.journal import JournalEntry, TimedEntry
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import rebinds
 from runyard_common.sessions.queries import messages
@@ -44,6 +44,35 @@ def page(scope: OrgScope, task_id: str, after: int = 0, sealer: Sealer | None = 
     Errors: `NotFound` task_not_found; `Forbidden` not_your_agent, for a run of an agent of which the organisation sees
     only the outside.
     """
+    task = _own(scope, task_id)
+    entries, following = _entries(scope, task_id, after)
+    found: dict[str, Any] = {
+        "runyard_journal": FORMAT,
+        "entries": [_picked(entry, _ENTRY) for entry in entries],
+        "next": following,
+    }
+    if not after:
+        found |= _rest(scope, task)
+    cleaned: dict[str, Any] = _cleaned(found, task, sealer)
+    return cleaned
+
+
+def steps(
+    scope: OrgScope, task_id: str, after: int, limit: int, most_bytes: int, sealer: Sealer
+) -> list[TimedEntry]:
+    """The steps of a run behind the position `after`, with their times, and with what is not larger than `most_bytes`.
+
+    Credentials of the request are left out, as in a recording. Errors: see `page`.
+    """
+    task = _own(scope, task_id)
+    found = journal.timed(scope.conn, task_id, after, limit, most_bytes)
+    shown = _cleaned([[one.detail, one.value] for one in found], task, sealer)
+    return [
+        replace(one, detail=detail, value=value) for one, (detail, value) in zip(found, shown, strict=True)
+    ]
+
+
+def _own(scope: OrgScope, task_id: str) -> Task:
     task = tasks.get(scope, task_id)
     if task is None:
         raise NotFound("There is no such task.", code="task_not_found")
@@ -53,17 +82,12 @@ def page(scope: OrgScope, task_id: str, after: int = 0, sealer: Sealer | None = 
             "The journal of a run shows what its agent's code does, and this agent is another organisation's.",
             code="not_your_agent",
         )
-    entries, following = _entries(scope, task_id, after)
-    found: dict[str, Any] = {
-        "runyard_journal": FORMAT,
-        "entries": [_picked(entry, _ENTRY) for entry in entries],
-        "next": following,
-    }
-    if not after:
-        found |= _rest(scope, task)
+    return task
+
+
+def _cleaned(value: Any, task: Task, sealer: Sealer | None) -> Any:
     secrets = list(_texts(sealer.open(task.secrets))) if sealer is not None and task.secrets else []
-    cleaned: dict[str, Any] = _without(found, secrets) if secrets else found
-    return cleaned
+    return _without(value, secrets) if secrets else value
 
 
 def whole(scope: OrgScope, task_id: str, sealer: Sealer | None = None) -> dict[str, Any]:

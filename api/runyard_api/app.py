@@ -22,7 +22,7 @@ from runyard_api.http import errors
 from runyard_api.http.call import Call
 from runyard_api.http.endpoint import Endpoint, by_path, count_by_address, refuse_method
 from runyard_api.http.operations import Operation, as_problem
-from runyard_api.http.paths import PREFIX, Paths, under
+from runyard_api.http.paths import PREFIX, SLASH, Paths, under
 from runyard_api.native.front import BASE
 from runyard_api.state import State
 from runyard_common.settings import Settings
@@ -64,7 +64,8 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 class _AgentConvertor(StringConvertor):
     """An agent's id or name in a path; @scope/name keeps its slash."""
 
-    regex = "(?:@[^/]+/)?[^/]+"
+    #: The slash of the name may be escaped, as `paths` writes it; the next segment is then no part of the name.
+    regex = f"(?:@[^/{SLASH}]+/)?[^/]+"
 
 
 register_url_convertor("agent", _AgentConvertor())

@@ -69,6 +69,12 @@ class TestAgents:
         ]
         assert all("config" not in one for one in versions)
 
+    def test_an_agent_is_named_with_an_escaped_slash_on_every_path(self, admin: httpx2.Client) -> None:
+        name = create(admin, name=unique("Clerk"))["full_name"]
+        for escaped in (name.replace("/", "%2F"), name.replace("/", "%2f").replace("@", "%40"), name):
+            for rest in ("", "/versions", "/tags"):
+                assert admin.get(f"{V1}/agents/{escaped}{rest}").status_code == 200, (escaped, rest)
+
     def test_publishing_without_a_change_is_409(self, admin: httpx2.Client) -> None:
         agent = create(admin)
         admin.post(f"{V1}/agents/{agent['id']}/versions/publish")

@@ -332,3 +332,17 @@ def test_sessions_are_shared_by_their_name_and_their_id(client: httpx2.Client) -
     check_problem(client.delete("/api/v1/sessions/chat%2042"), 409, "session_busy")
     assert client.delete("/api/v1/sessions/branch").status_code == 204
     check_problem(client.get("/api/v1/sessions/branch"), 404, "session_not_found", "session_id")
+
+
+def test_a_session_gets_another_name_that_no_other_has(client: httpx2.Client) -> None:
+    run = "/api/v1/agents/@test/chat/run"
+    first = client.post(run, json={"query": "a", "session_id": "chat 43"}).json()["session_id"]
+    client.post(run, json={"query": "b", "session_id": "chat 44"})
+    path = f"/api/v1/sessions/{first}"
+
+    check_problem(client.patch(path, json={"key": "chat 44"}), 409, "session_exists", "key")
+    assert client.patch(path, json={}).status_code == 400
+    renamed = client.patch(path, json={"key": "Ada, invoices"}).json()
+    assert (renamed["id"], renamed["key"], renamed["strategy"]) == (first, "Ada, invoices", "enqueue")
+    assert client.post(run, json={"query": "c", "session_id": "Ada, invoices"}).json()["session_id"] == first
+    assert client.post(run, json={"query": "d", "session_id": "chat 43"}).json()["session_id"] != first

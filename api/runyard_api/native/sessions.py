@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -182,9 +182,20 @@ async def clear(call: Call) -> Response:
 
 
 class SessionChange(Strict):
-    """What to change."""
+    """What to change; what is left out stays."""
 
-    strategy: Literal["enqueue", "reject", "interrupt"]
+    strategy: Literal["enqueue", "reject", "interrupt"] | None = Field(
+        None, description="What becomes of a second run while one of the session is under way."
+    )
+    key: str | None = Field(
+        None, min_length=1, max_length=255, description="Your own name for it, by which runs then find it."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> SessionChange:
+        if self.strategy is None and self.key is None:
+            raise ValueError("write a strategy or a key")
+        return self
 
 
 @routes.patch(
@@ -192,12 +203,16 @@ class SessionChange(Strict):
     "sessions:write",
     body=SessionChange,
     answers=[Answer(200, "The session.", SessionView)],
+    errors=(409,),
 )
 async def change_session(call: Call) -> Response:
-    """Change what becomes of a second run while one of the session is under way."""
+    """Change a session: its name, and what becomes of a second run while one of the session is under way.
+
+    Runs that name it by its id find it as before. A name that another session has answers 409 session_exists.
+    """
     body = await call.json(SessionChange)
     id_ = (await _session(call)).id
-    return reply(session_json(await call.write(service.set_strategy, id_, body.strategy, call.actor)))
+    return reply(session_json(await call.write(service.change, id_, body.strategy, body.key, call.actor)))
 
 
 @routes.delete(

@@ -64,9 +64,10 @@ export const refusal = (body) => (key.value ? "The server does not accept this k
 
 export async function api(method, path, body, signal) {
   const headers = credentials();
-  if (body !== undefined) headers["content-type"] = "application/json";
+  const written = body instanceof FormData || body instanceof Blob; // these name their own type
+  if (body !== undefined && !written) headers["content-type"] = "application/json";
   const answer = await fetch(API + path, { method, headers, signal,
-    body: body === undefined ? undefined : JSON.stringify(body) });
+    body: body === undefined || written ? body : JSON.stringify(body) });
   const content = answer.status === 204 ? null : await answer.json().catch(() => null);
   if (answer.status === 401 && !ASKS_AGAIN.has(content?.code)) key.drop(refusal(content));
   if (!answer.ok) throw new Refused(answer.status, content);

@@ -8,6 +8,7 @@ export const PAGES = {
   runs: { title: "Runs", group: "Work", needs: "runs:read" },
   inbox: { title: "Inbox", group: "Work", needs: "inbox:read" },
   agents: { title: "Agents", group: "Work", needs: "agents:read" },
+  sessions: { title: "Sessions", group: "Work", needs: "sessions:read" },
   schedules: { title: "Schedules", group: "Work", needs: "schedules:read" },
   webhooks: { title: "Webhooks", group: "Operations", needs: "webhooks:read" },
   limits: { title: "Limits", group: "Operations", needs: "limits:read" },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
@@ -96,6 +97,19 @@ def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: Strategy) -> bo
         update(_T).where(_T.id == session_id, _T.org_id == org_id).values(strategy=strategy.value)
     )
     return bool(done.rowcount)
+
+
+def rename(tx: Tx, session: Session, key: str) -> bool:
+    """Give a session another name of the caller's; false when another of its scope has that name: the transaction is
+    then rolled back."""
+    so_named = select(_T.id).where(_T.org_id == session.org_id, _T.scope == session.scope, _T.key == key)
+    if tx.conn.execute(so_named.where(_T.id != session.id)).first() is not None:
+        return False
+    try:
+        tx.conn.execute(update(_T).where(_T.id == session.id).values(key=key))
+    except IntegrityError:  # another took the name meanwhile
+        return False
+    return True
 
 
 def remove(tx: Tx, org_id: str, session_id: str) -> bool:

@@ -12,7 +12,7 @@ from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.sessions.queries import messages, sessions, state
 from runyard_common.sessions.rules import Session, state_scope
-from runyard_common.values.errors import Conflict, InvalidRequest, NotFound
+from runyard_common.values.errors import Conflict, NotFound
 from runyard_common.values.ids import uuid7
 
 
@@ -62,13 +62,21 @@ def _note(tx: Tx, org_id: str, by: str | None, verb: str, session_id: str, data:
         identity.audit(tx, org_id, by, f"session.{verb}", session_id, data)
 
 
-def set_strategy(tx: Tx, org_id: str, session_id: str, strategy: str, by: str | None = None) -> Session:
-    """What a second run does while one is under way: enqueue, reject or interrupt. Error: `InvalidRequest`."""
-    if strategy not in set(Strategy):
-        raise InvalidRequest(f"Use one of: {', '.join(Strategy)}.", code="invalid_strategy", field="strategy")
-    get(tx, org_id, session_id)
-    sessions.set_strategy(tx, org_id, session_id, Strategy(strategy))
-    _note(tx, org_id, by, "change", session_id, {"strategy": strategy})
+def change(
+    tx: Tx, org_id: str, session_id: str, strategy: str | None, key: str | None, by: str | None = None
+) -> Session:
+    """Change what a second run does while one is under way (enqueue, reject or interrupt), and the caller's name for
+    the session; None leaves one as it is.
+
+    Error: `Conflict` session_exists when another session of its scope has that name.
+    """
+    old = get(tx, org_id, session_id)
+    if strategy is not None:
+        sessions.set_strategy(tx, org_id, session_id, Strategy(strategy))
+    if key is not None and not sessions.rename(tx, old, key):
+        raise Conflict("There is a session of that name already.", code="session_exists", field="key")
+    changed = {"strategy": strategy, "key": key}
+    _note(tx, org_id, by, "change", session_id, {k: v for k, v in changed.items() if v is not None})
     return get(tx, org_id, session_id)
 
 

@@ -1,4 +1,4 @@
-// A run as it goes on, inside another page: what it says, what it asks, and what it came to.
+// A run as it goes on, inside another page: what it answers, what it asks, and what it came to.
 
 import { get, may, post, view } from "../api.js";
 import { ENDED, badge, button, fill, h, json, runLink, showError, toast } from "../elements.js";

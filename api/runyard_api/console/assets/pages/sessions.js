@@ -66,7 +66,7 @@ async function session(main, id) {
     const key = lines.data.map((one) => one.id).join();
     if (key !== shownLines) {
       shownLines = key;
-      fill(chat, lines.data.length ? lines.data.map((one) => chatLine(one, path)) : h("li", { class: "dim" }, "Nothing was said yet."));
+      fill(chat, lines.data.length ? lines.data.map((one) => chatLine(one, path)) : h("li", { class: "dim" }, "No message yet."));
       chat.scrollTop = chat.scrollHeight;
     }
     fill(earlier, lines.has_more && button("Show earlier lines", () => { limit += 400; return draw(); }, "quiet"));
@@ -129,7 +129,7 @@ function chatLine(one, path) {
   const who = h("small", {}, SPEAKERS[one.role] ?? one.role, quiet ? ` · ${one.type.replaceAll("_", " ")}` : "", " · ", when(one.created_at),
     one.task_id && [" · ", h("a", { href: runLink(one.task_id), "data-key": `run-${one.id}` }, "run")].flat());
   const body = quiet ? h("details", {}, h("summary", {}, summary(one.content)), json(one.content ?? "")) : shown(one.content ?? "");
-  return h("li", { class: `line ${one.role} ${quiet ? "quiet" : ""}` }, h("div", { class: "who-said" }, who,
+  return h("li", { class: `line ${one.role} ${quiet ? "quiet" : ""}` }, h("div", { class: "line-head" }, who,
     may("sessions:write") && button("Fork from here", () => fork(path, one.seq), "quiet")), body);
 }
 

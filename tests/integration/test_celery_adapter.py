@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import logging
 import threading
 from collections.abc import Iterator
 from types import ModuleType
@@ -35,7 +36,10 @@ def shop(valkey_url: str) -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP_REDIS_URL", valkey_url)
         module = importlib.import_module("tests.fakes.authors.shop_tasks")
+        level, handlers = logging.root.level, list(logging.root.handlers)
         with start_worker(module.app, perform_ping_check=False, queues=["shop"], shutdown_timeout=30):
+            logging.root.setLevel(level)  # that of the other tests in this process, which Celery has replaced
+            logging.root.handlers[:] = handlers
             yield module
         module.app.close()
         gc.collect()  # results of Celery's unsubscribe as they go, which takes their server

@@ -16,7 +16,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import prune, workers
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.tasks import Fence
-from runyard_common.runs.service import claims
+from runyard_common.runs.service import claims, retries
 from runyard_common.sessions.queries import state
 from runyard_common.sessions.service import state as service
 from runyard_common.sessions.service.state import Op
@@ -203,3 +203,23 @@ def test_a_step_that_is_done_again_has_the_same_key(crash: int) -> None:
     assert [len(set(found)) for found in keys.values()] == [1, 1]
     assert len(keys["pay"]) >= 2
     assert keys["pay"][0] != keys["read"][0]
+
+
+@pytest.mark.anyio
+async def test_a_retry_of_a_run_without_a_session_goes_on_with_its_state(database_url: str) -> None:
+    fails = threading.Event()
+    fails.set()
+
+    async def keeps(ctx: Context, args: dict[str, Any]) -> Any:
+        await ctx.state.set("n", 1)
+        if fails.is_set():
+            raise AgentError("No.", code="refused")
+        return await ctx.state.get("n")
+
+    async with Installation(database_url) as site:
+        await site.engine()
+        task_id = await site.submit(site.publish(keeps))
+        assert (await site.ended(task_id)).error is not None
+        fails.clear()
+        repeated = site.transact(lambda tx: retries.retry(tx, site.org, task_id, "test")).task_id
+        assert (await site.ended(repeated)).output == 1

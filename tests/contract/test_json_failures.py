@@ -49,6 +49,34 @@ SERVER = {
     "secrets list": "",
     "secrets set": "STRIPE_KEY",
     "secrets delete": "STRIPE_KEY",
+    "tasks watch": "",
+    "tasks logs": NOWHERE,
+    "tasks retry": NOWHERE,
+    "schedules list": "",
+    "schedules show": NOWHERE,
+    "schedules create": "echo @daily",
+    "schedules preview": "@daily",
+    "schedules fires": NOWHERE,
+    "schedules pause": NOWHERE,
+    "schedules resume": NOWHERE,
+    "schedules trigger": NOWHERE,
+    "schedules delete": NOWHERE,
+    "webhooks list": "",
+    "webhooks create": "https://example.com/hook",
+    "webhooks test": NOWHERE,
+    "webhooks enable": NOWHERE,
+    "webhooks disable": NOWHERE,
+    "webhooks rotate": NOWHERE,
+    "webhooks delete": NOWHERE,
+    "webhooks deliveries": "",
+    "webhooks redeliver": NOWHERE,
+    "webhooks replay": NOWHERE,
+    "limits list": "",
+    "limits set": "agent echo",
+    "limits delete": NOWHERE,
+    "workers list": "",
+    "workers queue": "",
+    "usage": "",
 }
 HOME = {
     "keys renew-admin": "",
@@ -77,6 +105,20 @@ MISSING = {
     "agents publish": ("nowhere.yaml", "not_a_manifest"),
     "keys revoke": (NOWHERE, "key_not_found"),
     "secrets delete": ("NO_SUCH_SECRET", "secret_not_found"),
+    "tasks logs": (NOWHERE, "task_not_found"),
+    "tasks retry": (NOWHERE, "task_not_found"),
+    "schedules create": ("no_such_agent @daily", "agent_not_found"),
+    **{
+        f"schedules {one}": (NOWHERE, "schedule_not_found")
+        for one in ("show", "preview", "fires", "pause", "delete")
+    },
+    **{
+        f"webhooks {one}": (NOWHERE, "webhook_not_found")
+        for one in ("test", "enable", "rotate", "replay", "delete")
+    },
+    "webhooks deliveries": (NOWHERE, "webhook_not_found"),
+    "webhooks redeliver": (NOWHERE, "delivery_not_found"),
+    "limits delete": (NOWHERE, "limit_not_found"),
 }
 
 

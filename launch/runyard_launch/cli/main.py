@@ -12,7 +12,21 @@ import typer
 
 import runyard
 from runyard import extras
-from runyard_launch.cli import agents, events, keys, login, members, replay, runs, secrets
+from runyard_launch.cli import (
+    agents,
+    events,
+    keys,
+    limits,
+    login,
+    members,
+    operations,
+    replay,
+    runs,
+    schedules,
+    secrets,
+    watching,
+    webhooks,
+)
 from runyard_launch.cli.terminal import COMPLETE, AsJson, Commands, done, examples, need_server
 from runyard_launch.problems import CommandFailed, Outcome
 
@@ -246,8 +260,9 @@ def _shell() -> str:
 
 
 for group, name in (
-    (runs.run_app, None), (replay.replay_app, None), (runs.app, "tasks"),
-    (agents.app, "agents"), (events.app, "events"),
+    (runs.run_app, None), (replay.replay_app, None), (watching.app, "tasks"),
+    (agents.app, "agents"), (schedules.app, "schedules"), (events.app, "events"), (webhooks.app, "webhooks"),
+    (limits.app, "limits"), (operations.workers_app, "workers"), (operations.usage_app, None),
     (keys.app, "keys"), (members.app, "members"),
     (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
 ):  # fmt: skip

@@ -107,8 +107,8 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     with connected(url, key_file) as client:
-        agent_id = _agent_id(client, agent) if agent is not None else None
-        found = list(islice(client.list(status=status, agent_id=agent_id, q=q), limit))
+        wanted = agent_id(client, agent) if agent is not None else None
+        found = list(islice(client.list(status=status, agent_id=wanted, q=q), limit))
     columns = {
         "task_id": "task",
         "agent": "agent",
@@ -119,7 +119,7 @@ def list_tasks(
     print_rows([run.raw for run in found], columns, as_json)
 
 
-def _agent_id(client: Client, agent: str) -> str:
+def agent_id(client: Client, agent: str) -> str:
     """The id of an agent; the server refuses a name it does not know."""
     try:
         return str(uuid.UUID(agent))

@@ -29,6 +29,12 @@ EXAMPLES = {
     "keys create",
     "members invite",
     "login",
+    "tasks watch",
+    "tasks logs",
+    "schedules create",
+    "webhooks create",
+    "limits set",
+    "usage",
 }
 
 

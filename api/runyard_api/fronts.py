@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from runyard_api.console import routes as console
 from runyard_api.http.operations import Operation, Routes
-from runyard_api.native import ops, sessions, system, usage
+from runyard_api.native import ops, sessions, statistics, system, usage
 from runyard_api.native.agents import agents, manifests
 from runyard_api.native.human_tasks import answer_links, human_tasks
 from runyard_api.native.identity import (
@@ -68,6 +68,7 @@ NATIVE: Final[tuple[RouteModule, ...]] = (
     deliveries,
     files,
     usage,
+    statistics,
     ops,
     tenants,
     system,

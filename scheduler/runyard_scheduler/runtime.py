@@ -8,7 +8,7 @@ from runyard_common.identity.service import identity
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.runtime import Runtime, open_runtime
 from runyard_common.settings import Settings
-from runyard_scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Prune, Relay, Rescue, Sweep
+from runyard_scheduler.duties import Admit, Deliver, Duty, Expire, Fire, Prune, Relay, Rescue, RollUp, Sweep
 
 
 def open_duties(settings: Settings) -> tuple[Runtime, list[Duty]]:
@@ -26,4 +26,5 @@ def open_duties(settings: Settings) -> tuple[Runtime, list[Duty]]:
         Deliver(store, notifier),
         Prune(store, files, settings.retention_days, audit_days=settings.audit_days),
         Sweep(store, files),
+        RollUp(store),
     ]

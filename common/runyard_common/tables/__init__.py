@@ -11,6 +11,7 @@ from runyard_common.identity import tables as identity
 from runyard_common.runs import tables as runs
 from runyard_common.schedules import tables as schedules
 from runyard_common.sessions import tables as sessions
+from runyard_common.statistics import tables as statistics
 from runyard_common.usage import tables as usage
 from runyard_common.webhooks import tables as webhooks
 
@@ -23,6 +24,7 @@ __all__ = [
     "runs",
     "schedules",
     "sessions",
+    "statistics",
     "usage",
     "webhooks",
 ]

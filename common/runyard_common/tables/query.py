@@ -15,6 +15,7 @@ from runyard_common.identity import tables as identity
 from runyard_common.runs import tables as runs
 from runyard_common.schedules import tables as schedules
 from runyard_common.sessions import tables as sessions
+from runyard_common.statistics import tables as statistics
 from runyard_common.usage import tables as usage
 from runyard_common.webhooks import tables as webhooks
 
@@ -49,6 +50,7 @@ Outbox: Any = runs.Outbox
 Passage: Any = datastores.Passage
 Question: Any = human_tasks.Question
 QueuePlace: Any = runs.QueuePlace
+QueueSample: Any = statistics.QueueSample
 RecoveryCode: Any = identity.RecoveryCode
 RegisteredTool: Any = agents.RegisteredTool
 Schedule: Any = schedules.Schedule
@@ -59,6 +61,8 @@ Session: Any = sessions.Session
 Slot: Any = runs.Slot
 Start: Any = runs.Start
 StateValue: Any = sessions.StateValue
+Statistic: Any = statistics.Statistic
+StatisticsProgress: Any = statistics.StatisticsProgress
 StoredFile: Any = runs.StoredFile
 Task: Any = runs.Task
 TaskEvent: Any = runs.TaskEvent

@@ -8,6 +8,19 @@ from runyard_scheduler.duties.fire import Fire
 from runyard_scheduler.duties.prune import Prune
 from runyard_scheduler.duties.relay import Relay
 from runyard_scheduler.duties.rescue import Rescue
+from runyard_scheduler.duties.roll_up import RollUp
 from runyard_scheduler.duties.sweep import Sweep
 
-__all__ = ["Admit", "Deliver", "Duty", "Expire", "Fire", "Prune", "Punctual", "Relay", "Rescue", "Sweep"]
+__all__ = [
+    "Admit",
+    "Deliver",
+    "Duty",
+    "Expire",
+    "Fire",
+    "Prune",
+    "Punctual",
+    "Relay",
+    "Rescue",
+    "RollUp",
+    "Sweep",
+]

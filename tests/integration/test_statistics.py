@@ -1,4 +1,4 @@
-"""The roll-up of runs over time, on both databases: everything once, whoever counts and whenever it is committed."""
+"""The roll-up of runs over time, on both databases: each run once, also with two schedulers and late commits."""
 
 from __future__ import annotations
 
@@ -229,9 +229,9 @@ def test_the_queue_is_sampled_once_a_minute_by_status_and_by_what_keeps_runs(clo
     service.roll_up(clock.store)
     with clock.store.read() as conn:
         found = samples.series(conn, clock.org, ("status", "blocker"), HOUR, 0, int(NOW) + DAY)
-        taken = samples.series(conn, INSTALLATION, ("samples",), HOUR, 0, int(NOW) + DAY)
+        drawn = samples.series(conn, INSTALLATION, ("samples",), HOUR, 0, int(NOW) + DAY)
     assert {(one.kind, one.name, one.total, one.peak) for one in found} == {
         ("status", "queued", 3, 3), ("blocker", "agent:@test/echo", 1, 1), ("blocker", "child", 2, 2),
     }  # fmt: skip
-    assert [one.total for one in taken] == [2]
+    assert [one.total for one in drawn] == [2]
     assert count(clock, QueueSample) > 0

@@ -75,6 +75,7 @@ TAGS: Final[dict[str, str]] = {
     "audit": "The log of every change and who made it.",
     "webhooks": "Webhooks and their deliveries.",
     "files": "Files that were attached to runs.",
+    "statistics": "What runs did over time, and how much work waited.",
     "usage": "Tokens and cost.",
     "ops": "For the operator: the queue, the workers, failed tasks, and what organisations may use.",
     "system": "Whether the server works, and its metrics.",

@@ -126,6 +126,9 @@ class RunStatistics(schemas.Shape):
     step: int
     scope: str
     counted_at: str | None = Field(description="When the sums last changed; null: nothing was summed yet.")
+    balance: float | None = Field(
+        description="USD left of what the organisation has paid in advance; null: none is asked for."
+    )
     total: RunTotal
     failures: list[FailureCount] = Field(description="The most frequent first.")
     series: list[RunPoint]
@@ -220,9 +223,10 @@ def _runs(conn: Connection, span: _Span, by: str | None, limit: int) -> JsonObje
     found = sums.series(conn, span.org_id, span.base, span.since, span.until)
     total = rules.added(found.values())
     failures = rules.parts(total, rules.FAILURE)
-    progress = sums.progress(conn)
+    progress, balance = sums.progress(conn), sums.balance(conn, span.org_id)
     return span.document() | {
         "counted_at": when(progress.at) if progress else None,
+        "balance": None if balance is None else balance / 1_000_000,
         "total": _total(total),
         "failures": [
             dict(zip(("cause", "code"), name.split("/", 1), strict=True)) | {"count": count}
@@ -326,10 +330,10 @@ def _queue(conn: Connection, span: _Span, operator: bool) -> JsonObject:
     times = (span.base, span.since, span.until)
     found = samples.series(conn, span.org_id, ("status", "blocker"), *times)
     others = samples.series(conn, sums.INSTALLATION, ("workers", "samples"), *times)
-    taken: Counter[int] = Counter()
+    sampled: Counter[int] = Counter()
     for one in others:
         if one.kind == "samples":
-            taken[span.start(one.at)] += one.total
+            sampled[span.start(one.at)] += one.total
     whole = operator and span.scope == "installation"
     waiting, names = samples.organisations(conn, *times) if whole else ([], None)
     kinds = {"statuses": ("status", found), "blockers": ("blocker", found)}
@@ -337,10 +341,10 @@ def _queue(conn: Connection, span: _Span, operator: bool) -> JsonObject:
         kinds["workers"] = ("workers", others)
     if whole:
         kinds["organisations"] = ("organisation", waiting)
-    depths = {field: _depths(span, kind, rows, taken) for field, (kind, rows) in kinds.items()}
+    depths = {field: _depths(span, kind, rows, sampled) for field, (kind, rows) in kinds.items()}
     empty: JsonObject = {"organisations": None, "workers": None}
     series = [
-        {"at": when(float(at)), "samples": taken[at]}
+        {"at": when(float(at)), "samples": sampled[at]}
         | empty
         | {field: of[at] for field, of in depths.items()}
         for at in span.steps()
@@ -349,7 +353,7 @@ def _queue(conn: Connection, span: _Span, operator: bool) -> JsonObject:
 
 
 def _depths(
-    span: _Span, kind: str, rows: list[samples.Sampled], taken: Counter[int]
+    span: _Span, kind: str, rows: list[samples.Sampled], sampled: Counter[int]
 ) -> dict[int, dict[str, JsonObject]]:
     summed: dict[tuple[int, str], list[int]] = {}
     for row in rows:
@@ -359,5 +363,5 @@ def _depths(
             place[1] = max(place[1], row.peak)
     found: dict[int, dict[str, Any]] = defaultdict(dict)
     for (at, name), (total, peak) in sorted(summed.items()):
-        found[at][name] = {"mean": round(total / max(1, taken[at]), 2), "peak": peak}
+        found[at][name] = {"mean": round(total / max(1, sampled[at]), 2), "peak": peak}
     return found

@@ -3,8 +3,8 @@
 No run writes a number: it pays nothing for being counted. A minute is summed from the rows themselves, and only what
 its sums lack is added to those of its ten minutes, hour and day, all in one transaction. So
 
-- nothing is counted twice: a minute that is looked at again, by this scheduler or another, lacks nothing; and whoever
-  has read by a revision of the progress that is no longer the last writes nothing;
+- nothing is counted twice: a minute that is looked at again, by this scheduler or another, lacks nothing; and a
+  scheduler that has read by a revision of the progress that is no longer the last writes nothing;
 - what is committed late is not missed: minutes are looked at again in each round for `FRESH` seconds, and once more
   when they are `SETTLED` seconds old, which no transaction lasts;
 - what is pruned meanwhile stays counted: a minute that has fewer rows than were summed is left as it is (so is one that
@@ -119,7 +119,7 @@ def _look(conn: Connection, progress: Progress, now: float) -> _Found:
     until = min(progress.counted, _minute(now - SETTLED))
     settled, again, _ = _pass(conn, changes, progress.settled, until, ROWS - rows)
     minute = _minute(now)
-    sample = samples.take(conn, now) if minute > progress.sampled else None
+    sample = samples.of_now(conn, now) if minute > progress.sampled else None
     after = replace(progress, counted=counted, settled=max(progress.settled, settled), sampled=minute)
     return _Found(
         {key: of for key, of in changes.items() if any(of.values())}, after, changed + again, sample

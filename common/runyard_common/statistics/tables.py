@@ -47,7 +47,7 @@ class QueueSample(c.Table):
     """How much work of an organisation there was at the samples of a span of time. Organisation "*" has all work.
 
     Kinds: `status` (unfinished runs), `blocker` (queued runs by what keeps them), `workers` and `samples` (how many
-    were taken), the last two of organisation "*" alone.
+    there were), the last two of organisation "*" alone.
     """
 
     __tablename__ = "queue_samples"

@@ -5,6 +5,7 @@ import { clearToasts, empty, h, label } from "./elements.js";
 
 // By name: what the navigation shows, for those with the permission `needs`, and the module of the page.
 export const PAGES = {
+  overview: { title: "Overview", group: "Work", needs: "usage:read" },
   runs: { title: "Runs", group: "Work", needs: "runs:read" },
   inbox: { title: "Inbox", group: "Work", needs: "inbox:read" },
   agents: { title: "Agents", group: "Work", needs: "agents:read" },
@@ -13,6 +14,7 @@ export const PAGES = {
   webhooks: { title: "Webhooks", group: "Operations", needs: "webhooks:read" },
   limits: { title: "Limits", group: "Operations", needs: "limits:read" },
   workers: { title: "Workers", group: "Operations", needs: "ops:read" },
+  usage: { title: "Usage", group: "Organisation", needs: "usage:read" },
   account: { title: "Account", group: null, needs: null },
 };
 const FIRST = "runs";

@@ -23,14 +23,14 @@ _CHARTED: Final = 10
 #: By organisation and kind, then by name.
 Sample = dict[tuple[str, str], Counter[str]]
 
-# Written out, as in `queued`: a partial index serves. What a single run waits for is not told apart.
+# Written out, as in `queued`: a partial index serves. Runs that wait for a child or an event are one, whichever it is.
 _QUEUED: Final[Any] = literal_column("'queued'")
 _BY: Final[Any] = literal_column("tasks.held_by")
 _WAITS: Final = ("child", "children", "event", "schedule", "sleep")
 _KEEPS: Final = case(*((_BY.like(f"{kind}:%"), kind) for kind in _WAITS), else_=_BY)
 
 
-def take(conn: Connection, now: float) -> Sample:
+def of_now(conn: Connection, now: float) -> Sample:
     """Count the unfinished runs and the live workers."""
     sample: Sample = defaultdict(Counter)
     by = (Task.org_id, Task.status)
@@ -50,7 +50,7 @@ def take(conn: Connection, now: float) -> Sample:
         capacity=sum(worker.capacity for worker in alive if not worker.draining),
         running=sum(worker.running for worker in alive),
     )
-    sample[INSTALLATION, "samples"] = Counter(taken=1)
+    sample[INSTALLATION, "samples"] = Counter(samples=1)
     return {key: _most(counts) if key[1] == "blocker" else counts for key, counts in sample.items()}
 
 

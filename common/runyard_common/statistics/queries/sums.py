@@ -187,6 +187,12 @@ def group_series(
     return found
 
 
+def balance(conn: Connection, org_id: str) -> int | None:
+    """What an organisation has left of its prepaid money, in millionths of a USD; None: it has no balance."""
+    found = conn.execute(select(Organisation.balance_micros).where(Organisation.id == org_id)).scalar()
+    return None if found is None else int(found)
+
+
 def _within(org_id: str, kind: str, step: int, since: int, until: int) -> tuple[Any, ...]:
     return (
         Statistic.org_id == org_id,

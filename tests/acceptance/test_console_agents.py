@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from tests.axe import violations
 from tests.console import AGENTS, WIDTHS, fits, go, sign_in, watched
@@ -98,10 +98,10 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
     page.get_by_label("After").select_option("1.0.0")
     expect(section(page, "Compare")).to_contain_text("Both have the same content.")
 
-    page.get_by_label("New tag").fill("1bad")
+    page.get_by_label("New tag", exact=True).fill("1bad")
     press(page, "Set tag")
     expect(page.get_by_role("alert")).to_contain_text("not a version")
-    page.get_by_label("New tag").fill("stable")
+    page.get_by_label("New tag", exact=True).fill("stable")
     page.get_by_label("Version of the new tag").select_option("1.0.0")
     press(page, "Set tag")
     toast(page, "stable names 1.0.0.")
@@ -113,7 +113,7 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
     toast(page, "Removed stable.")
     expect(page.get_by_label("Version of stable")).to_have_count(0)
 
-    older = page.get_by_role("row").filter(has_text="1.0.0")
+    older = section(page, "Versions").get_by_role("row").filter(has_text="1.0.0")
     older.get_by_role("button", name="Yank").click()
     agree(page, "Yank")
     expect(older).to_contain_text("yanked")
@@ -139,7 +139,9 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
 
 
 def test_the_draft_of_an_agent_is_published(page: Page, stack: Stack) -> None:
-    status, made = stack.request("POST", "/api/v1/agents", {"name": f"Clerk {width(page)}", "system_prompt": "Be kind."})
+    status, made = stack.request(
+        "POST", "/api/v1/agents", {"name": f"Clerk {width(page)}", "system_prompt": "Be kind."}
+    )
     assert status == 201, made
     go(page, f"agents/{quote(made['full_name'], safe='')}?tab=versions")
     press(page, "Publish the draft")
@@ -147,7 +149,9 @@ def test_the_draft_of_an_agent_is_published(page: Page, stack: Stack) -> None:
     expect(page.get_by_role("row").nth(1)).to_contain_text("current")
 
 
-def test_an_agent_is_tried_with_files_options_a_dry_run_and_an_earlier_input(page: Page, stack: Stack) -> None:
+def test_an_agent_is_tried_with_files_options_a_dry_run_and_an_earlier_input(
+    page: Page, stack: Stack
+) -> None:
     stack.run("@work/reader", {"lines": 7}, query="As before, please")
     go(page, "agents/%40work%2Freader")
     recent = page.get_by_label("Fill in from a recent run")
@@ -156,9 +160,11 @@ def test_an_agent_is_tried_with_files_options_a_dry_run_and_an_earlier_input(pag
     expect(page.get_by_label("Message")).to_have_value("As before, please")
     press(page, "Dry run")
     expect(page.get_by_text("It would start at once.")).to_be_visible()
-    page.get_by_label("Files").set_input_files(
-        [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"}, {"name": "b.txt", "mimeType": "text/plain", "buffer": b"b"}]
-    )
+    chosen: list[FilePayload] = [
+        {"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"},
+        {"name": "b.txt", "mimeType": "text/plain", "buffer": b"b"},
+    ]
+    page.get_by_label("Files").set_input_files(chosen)
     page.get_by_text("Options", exact=True).click()
     page.get_by_label("Version", exact=True).fill("9")
     press(page, "Run")
@@ -174,7 +180,10 @@ def test_an_agent_is_tried_with_files_options_a_dry_run_and_an_earlier_input(pag
     expect(answer.locator("pre")).to_contain_text('"lines": 7')
     expect(section(page, "Recent runs").get_by_role("listitem")).not_to_have_count(0)
     task_id = answer.get_attribute("data-run")
-    assert stack.task(str(task_id))["session_id"] == stack.request("GET", f"/api/v1/sessions/{quote(session)}")[1]["id"]
+    assert (
+        stack.task(str(task_id))["session_id"]
+        == stack.request("GET", f"/api/v1/sessions/{quote(session)}")[1]["id"]
+    )
     page.get_by_label("Files").set_input_files([])
     page.get_by_label("Start in, seconds").fill("86400")
     press(page, "Run")
@@ -243,7 +252,9 @@ def test_a_session_is_a_chat_that_is_renamed_forked_cleared_and_deleted(page: Pa
     assert stack.request("GET", f"/api/v1/sessions/{quote(key + ', fork')}")[0] == 404
 
 
-def test_the_inbox_shows_the_input_puts_what_is_due_first_and_is_used_by_keyboard(page: Page, stack: Stack) -> None:
+def test_the_inbox_shows_the_input_puts_what_is_due_first_and_is_used_by_keyboard(
+    page: Page, stack: Stack
+) -> None:
     size = width(page)
     invoice = stack.submit("@demo/invoice_check", {"lines": [{"amount": size, "text": f"Paper {size}"}]})
     stack.until(invoice, "waiting_for_input")
@@ -370,7 +381,8 @@ def test_a_viewer_is_offered_nothing_that_is_refused(page: Page, stack: Stack) -
     sign_in(page, stack, made["key"])
     session = stack.request("GET", "/api/v1/sessions/viewed")[1]["id"]
     for address, shown in (
-        ("agents", "@work/chat"), ("agents/%40work%2Fchat", "You need runs:create"), (f"sessions/{session}", "Message 1 was: Hi"),
+        ("agents", "@work/chat"), ("agents/%40work%2Fchat", "You need runs:create"),
+        (f"sessions/{session}", "Message 1 was: Hi"),
         ("inbox", "Seen by a viewer"), ("schedules", "Viewed"), (f"schedules/{kept}", "Viewed"),
         ("agents/%40work%2Fchat?tab=versions", "latest"),
     ):  # fmt: skip

@@ -55,7 +55,7 @@ async function session(main, id) {
   const path = `/sessions/${encodeURIComponent(id)}`;
   const head = h("div", {}), chat = h("ol", { class: "chat" }), live = h("div", {}), send = h("div", {});
   const side = h("div", {}), earlier = h("div", { class: "more" });
-  let now = await get(path), shownLines = "", limit = 100;
+  let now = await get(path), shownLines = null, limit = 100;
 
   async function draw() {
     const [found, lines, runs] = await Promise.all([get(path), get(`${path}/messages?limit=${limit}`),
@@ -74,7 +74,7 @@ async function session(main, id) {
       : h("p", { class: "dim" }, "Agents keep no values in it (ctx.state).")), facts(found));
     if (!send.children.length) fill(send, sendForm(found, agent, runs.data[0]?.front, live, draw));
   }
-  const redraw = () => { shownLines = ""; return draw(); };
+  const redraw = () => { shownLines = null; return draw(); };
 
   main.append(h("a", { class: "back", href: "#/sessions" }, "← Sessions"), head, h("div", { class: "split" },
     section("Conversation", earlier, chat, live, send), side));

@@ -310,6 +310,12 @@ def test_a_schedule_is_made_with_a_preview_edited_run_paused_and_deleted(page: P
     press(page, "Make the schedule")
     expect(page.get_by_role("heading", level=1)).to_have_text(name)
     schedule_id = page.url.rpartition("/")[2]
+    status, _ = stack.request(
+        "PATCH",
+        f"/api/v1/schedules/{schedule_id}",
+        {"run": {"args": {"lines": 3}, "query": f"Every day {width(page)}", "metadata": {"by": "test"}}},
+    )
+    assert status == 200
     press(page, "Run now")
     run = page.get_by_role("row").filter(has_text=f"Every day {width(page)}")
     expect(run).to_contain_text("completed")
@@ -326,6 +332,7 @@ def test_a_schedule_is_made_with_a_preview_edited_run_paused_and_deleted(page: P
     expect(section(page, "Next").get_by_role("listitem").first).to_contain_text("07:30")
     status, stored = stack.request("GET", f"/api/v1/schedules/{schedule_id}")
     assert (status, stored["run"]["args"], stored["max_fires"]) == (200, {"lines": 4}, 9)
+    assert stored["run"]["metadata"] == {"by": "test"}  # no field of the form shows it
     assert (stored["timezone"], stored["schedule"]) == ("Europe/Brussels", "30 7 * * *")
 
     page.get_by_role("link", name="← Schedules").click()

@@ -62,7 +62,7 @@ function card(item, answered) {
   const given = h("div", { class: "given" }), name = `ask-${item.id}`;
   const node = h("section", { class: "card ask", "data-id": item.id, tabindex: -1, "aria-labelledby": name },
     h("p", { class: "sub", id: name }, badge(item.task.status), " ", h("a", { href: runLink(item.task_id), "data-key": item.id },
-      item.task.title ?? item.task.agent), " · ", h("a", { href: `#/agents/${encodeURIComponent(item.task.agent)}` },
+      item.task.title ?? "Run"), " · ", h("a", { href: `#/agents/${encodeURIComponent(item.task.agent)}` },
       `${item.task.agent} ${item.task.version}`), " · asked ", when(item.created_at), h("span", { class: "due" })),
     given, may(item.kind === "review" ? "runs:review" : "runs:answer") ? question(item, () => answered().catch(showError))
       : [h("h2", {}, item.text ?? item.action ?? "Question"), h("p", { class: "dim" }, "You may look at it; a member answers it.")]);

@@ -14,6 +14,8 @@ const OPTIONS = [ // by the request's field: its label, kind of input, and what 
   ["priority", "Priority", "number", "Lower runs first; from -1000 to 1000."],
   ["callback", "Callback URL", "url", "What happens to the run is posted there."],
 ];
+// The fields of a run request that the form shows.
+export const FIELDS = ["query", "message", "args", ...OPTIONS.map(([name]) => name)];
 let number = 0;
 
 function option([name, text, type, hint], initial) {

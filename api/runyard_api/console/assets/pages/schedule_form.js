@@ -3,7 +3,7 @@
 import { get, patch, post } from "../api.js";
 import { fill, h, section, showError } from "../elements.js";
 import { form, labelled } from "../forms.js";
-import { runFields } from "./run_form.js";
+import { FIELDS, runFields } from "./run_form.js";
 import { upcoming } from "./schedules.js";
 
 const KINDS = [["cron", "Again and again (cron)"], ["date", "Once, at a date"], ["delay", "Once, after a delay"]];
@@ -33,18 +33,20 @@ export async function scheduleForm(main, s, agent, made) {
   const title = typed("name", "Name", { maxlength: 200, value: s?.name });
   const chosen = select("agent", "Agent", names.map((one) => [one, one]), s?.agent ?? agent ?? names[0]);
   const run = h("div", {}), next = h("div", { "aria-live": "polite" });
-  let fields = null;
+  let fields = null, before = "";
   const load = async () => {
     const found = await get(`/agents/${chosen.input.value}`);
     fields = runFields(found, s?.run ?? {}, { files: false });
     fill(run, fields.node);
+    try { before = JSON.stringify(fields.read()); } catch { before = ""; } // a required argument is missing
   };
   if (s) chosen.input.disabled = true; // a schedule keeps its agent
   chosen.input.addEventListener("change", () => load().catch(showError));
   const look = looked(time, rules, next);
   const store = async () => {
-    const body = { name: title.input.value.trim() || null, timezone: time.zone.input.value, schedule: time.read(), ...rules.read(!s),
-      run: fields.read() };
+    const body = { name: title.input.value.trim() || null, timezone: time.zone.input.value, schedule: time.read(), ...rules.read(!s), run: fields.read() };
+    if (s && JSON.stringify(body.run) === before) delete body.run;
+    else if (s) body.run = merged(s.run, body.run);
     made(s ? await patch(`/schedules/${s.id}`, changed(body, s)) : await post("/schedules", { ...body, agent: chosen.input.value }));
   };
   const filled = form(store, s ? "Save" : "Make the schedule", [h("div", { class: "split" },
@@ -54,6 +56,17 @@ export async function scheduleForm(main, s, agent, made) {
   main.append(filled);
   look();
   await load();
+}
+
+// What the form does not show of a run stays. Credentials are not shown: with them a run cannot be written back.
+function merged(stored, run) {
+  const rest = Object.fromEntries(Object.entries(stored).filter(([name]) => !FIELDS.includes(name)));
+  const same = stored.callback && run.callback?.url === stored.callback.url;
+  const whole = { ...rest, ...run, ...(same && { callback: stored.callback }) };
+  if (JSON.stringify(whole).includes("********")) {
+    throw new Error("The run has credentials, which the console does not have. Change it over the API, or make a new schedule.");
+  }
+  return whole;
 }
 
 function changed(body, s) { // what is as it was is left out: new times count from now

@@ -1,135 +1,171 @@
-// One run: its timeline as it happens, its facts, and what it asks of people.
+// One run: what it did and when as it happens, what it asks of people, and what can be done with it.
 
-import { get, may, post, view } from "../api.js";
-import { ENDED, badge, button, duration, fill, h, json, label, runLink, section, showError, toast, when }
-  from "../elements.js";
+import { get, may, view } from "../api.js";
+import { ENDED, badge, duration, fill, h, label, section, showError, when } from "../elements.js";
 import { question } from "../forms.js";
+import { setQuery } from "../navigation.js";
 import { follow } from "../stream.js";
-import { traceback } from "../traceback.js";
+import { actions, againFrom } from "./run_again.js";
+import { runFacts } from "./run_facts.js";
+import { logLine, logs, rawEvents } from "./run_log.js";
+import { children, conversation, deliveries } from "./run_parts.js";
+import { spans, tried } from "./spans.js";
+import { drawWaterfall } from "./waterfall.js";
+
+const TABS = { timeline: "Timeline", conversation: "Conversation", logs: "Logs", children: "Children",
+  deliveries: "Deliveries", events: "Events" };
+const STEPS = 500, MOST_STEPS = 5000; // of a page, and in all
+const RESTS = new Set(["message", "model_turn", "finish", "fail", "stop", "claim"]); // what folds the tokens before it
 
 export async function run(main, id) {
   const path = `/tasks/${encodeURIComponent(id)}`;
-  const head = h("div", {}), facts = h("div", {}), people = h("div", {}), steps = h("ol", { class: "steps" });
-  const log = h("ol", { class: "log", id: "log" }), speech = h("div", { class: "speech", id: "tokens" });
+  const page = { path, id, events: [], task: null, journal: journalOf(path), tab: null, redraw: null };
+  page.head = h("div", {});
+  page.facts = h("div", {});
+  page.people = h("div", {});
+  page.panel = h("div", { role: "tabpanel", id: "panel" });
+  page.speech = h("div", { class: "speech", id: "tokens" });
   const state = h("small", { class: "link" });
-  let asked = "", latest = 0, timer = null, last = null;
-  async function draw() {
-    const task = await get(path);
-    document.title = `${task.agent} · ${label(task.status)} · Runyard`;
-    fill(head, runHead(task, path));
-    fill(facts, runFacts(task));
-    const open = [...(task.questions ?? []), ...(task.reviews ?? [])];
-    const ids = open.map((q) => q.id).join();
-    if (ids !== asked) { // what is typed into an open form stays
-      asked = ids;
-      fill(people, open.map((q) => h("section", { class: "card ask" }, question(q))));
-    }
-  }
+  let timer = null, asked = "";
+  const draw = async () => {
+    [page.task] = await Promise.all([get(path), page.journal.load()]);
+    drawHead(page);
+    fill(page.facts, runFacts(page.task));
+    asked = drawQuestions(page, asked);
+    page.redraw?.();
+  };
   const later = () => { timer ??= setTimeout(() => { timer = null; draw().catch(showError); }, 150); };
-  function heard({ event, data }) {
-    if (event === "token") {
-      if (data.data?.text) speech.append(data.data.text);
-      return;
-    }
-    if (data.seq <= latest) return;
-    latest = data.seq;
-    log.append(logLine(data, last));
-    if (data.type === "step" || data.type === "tool_result") {
-      const took = data.data.seconds != null ? `${data.data.seconds} s` : last && duration(last.at, data.at);
-      steps.append(h("li", { class: data.data.outcome === "failed" ? "bad" : "" },
-        h("span", {}, data.data.name ?? data.data.tool), h("small", {}, `attempt ${data.attempt} · ${took}`)));
-    }
-    if (["message", "model_turn", "finish", "fail", "stop", "claim"].includes(data.type)) speech.replaceChildren();
-    last = data;
-    later();
-  }
   await draw();
   view.refresh = draw; // a place in the queue changes without an event of this run
-  main.append(h("a", { class: "back", href: "#/runs" }, "← Runs"), head, h("div", { class: "split" },
-    h("div", {}, people, section("Timeline", log, speech, state)),
-    h("div", {}, facts, section("Steps", steps))));
-  follow(`${path}/events?after=0`, view.shown.signal, heard, (on) => { state.textContent = on ? "" : "reconnecting…"; })
-    .then(() => { speech.replaceChildren(); state.textContent = ""; });
+  const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Parts of the run" });
+  main.append(h("a", { class: "back", href: "#/runs" }, "← Runs"), page.head, h("div", { class: "split" },
+    h("div", {}, page.people, tabs, page.speech, page.panel, state), page.facts));
+  await openTab(page, tabs, view.query.get("tab") in TABS ? view.query.get("tab") : "timeline");
+  follow(`${path}/events?after=0`, view.shown.signal, (item) => heard(page, item, later),
+    (on) => { state.textContent = on ? "" : "reconnecting…"; })
+    .then(() => { page.speech.replaceChildren(); state.textContent = ""; });
 }
 
-function runHead(task, path) {
-  return [h("div", { class: "head" }, h("h1", {}, task.title ?? task.agent), badge(task.status),
-    h("div", { class: "actions" },
-      ENDED.has(task.status) ? button("Run again", async () => {
-        location.hash = runLink((await post(`${path}/retry`, { fresh: true })).task_id);
-      }) : button("Cancel", async () => { await post(`${path}/cancel`, {}); toast("Stopped."); }, "danger"),
-      ["failed", "stopped"].includes(task.status) && button("Retry from the last step", async () => {
-        location.hash = runLink((await post(`${path}/retry`, {})).task_id);
-      }, "primary"))),
+function heard(page, { event, data }, later) {
+  if (event === "token") {
+    if (data.data?.text) page.speech.append(data.data.text);
+    return;
+  }
+  if (data.seq <= (page.events.at(-1)?.seq ?? 0)) return;
+  page.events.push(data);
+  page.story?.(data);
+  if (RESTS.has(data.type)) page.speech.replaceChildren();
+  later();
+}
+
+function journalOf(path) { // the steps of the run; null for those who do not see them, who have events instead
+  const known = new Map();
+  let hidden = false;
+  return {
+    get steps() { return hidden ? null : [...known.values()].sort((a, b) => a.pos - b.pos); },
+    async load() {
+      if (hidden) return;
+      const open = [...known.values()].filter((step) => !step.ended_at).map((step) => step.pos);
+      let after = open.length ? Math.min(...open) - 1 : Math.max(0, ...[...known.values()].map((step) => step.pos));
+      try {
+        for (let more = true; more && known.size < MOST_STEPS;) {
+          const found = await get(`${path}/steps?after=${after}&limit=${STEPS}`);
+          found.data.forEach((step) => known.set(step.key, step));
+          after = found.next_after;
+          more = found.has_more;
+        }
+      } catch (error) {
+        if (error.code !== "not_your_agent") throw error;
+        hidden = true;
+      }
+    },
+  };
+}
+
+const stepsDone = (page) => (page.journal.steps ?? []).some((step) => step.state === "done")
+  || page.events.some((event) => ["step", "model_turn", "tool_result"].includes(event.type));
+
+function drawHead(page) {
+  const { task, path } = page;
+  document.title = `${task.agent} · ${label(task.status)} · Runyard`;
+  fill(page.head, h("div", { class: "head" }, h("h1", {}, task.title ?? task.agent), badge(task.status),
+    h("div", { class: "actions" }, actions(task, path, stepsDone(page)))),
   h("p", { class: "sub" }, h("a", { href: `#/agents/${encodeURIComponent(task.agent)}` }, task.agent),
-    ` ${task.version} · attempt ${task.attempt} · via ${task.front} · `, when(task.created_at),
-    task.started_at ? ` · ${duration(task.started_at, task.finished_at)}` : "", " · ", h("code", {}, task.task_id))];
+    ` ${task.version} · via ${task.front} · `, when(task.created_at),
+    task.started_at ? ` · ${duration(task.started_at, task.finished_at)}` : "",
+    tried(page.events).map((text) => ` · ${text}`), " · ", h("code", {}, task.task_id)));
 }
 
-function held({ limit, position, estimate_s, basis }) {
-  if (limit === "worker") return h("section", { class: "card hold" }, h("h2", {}, "No worker has this agent"), h("p", {}, basis));
-  const why = { retry: "It waits to be tried again.", resume: "It goes on as soon as its limits have a free slot." }[limit]
-    ?? (limit?.startsWith("child:") ? "It waits for a run it started." : null);
-  return h("section", { class: "card hold" }, h("h2", {}, "Held back"),
-    why ? h("p", {}, why) : h("p", {}, "The limit ", h("code", {}, limit ?? "?"), " is full."),
-    h("p", {}, `Place ${position} in the queue`,
-      estimate_s != null ? `, about ${Math.max(1, Math.round(estimate_s))} s to go.` : "."));
+function drawQuestions(page, asked) { // what is typed into an open form stays
+  const open = [...(page.task.questions ?? []), ...(page.task.reviews ?? [])];
+  const ids = open.map((q) => q.id).join();
+  if (ids !== asked) {
+    fill(page.people, open.map((q) => h("section", { class: "card ask" },
+      may(q.kind === "review" ? "runs:review" : "runs:answer") ? question(q)
+        : [h("h2", {}, q.text ?? q.action ?? "Question"), h("p", { class: "dim" }, "Your role may not answer this.")])));
+  }
+  return ids;
 }
 
-function runFacts(task) {
-  const given = task.input ?? {};
-  const usage = Object.entries(task.usage ?? {}).filter(([, value]) => typeof value === "number");
-  return [task.queue && held(task.queue),
-    task.error && h("section", { class: "card bad" }, h("h2", {}, `Failed: ${task.error.code}`),
-      h("p", {}, task.error.message), task.error.cause && h("small", {}, `cause: ${task.error.cause}`),
-      task.error.details?.traceback && traceback(task.error.details.traceback)),
-    task.output != null && section("Output", json(task.output)),
-    section("Input", given.message && h("p", { class: "input-text" }, given.message),
-      given.args !== undefined ? json(given.args) : !given.message && h("p", { class: "dim" }, "Nothing was given.")),
-    (usage.length || task.cost > 0) && section("Usage", h("p", {},
-      [...usage.map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toLocaleString()}`),
-        task.cost > 0 && `$${task.cost.toFixed(4)}`].filter(Boolean).join(" · "))),
-    (task.parent_id || task.retry_of) && section("Related",
-      task.parent_id && h("p", {}, "Started by ", h("a", { href: runLink(task.parent_id) }, task.parent_id)),
-      task.retry_of && h("p", {}, "Repeats ", h("a", { href: runLink(task.retry_of) }, task.retry_of)))];
+/* ---- the parts of the page ---- */
+
+async function openTab(page, tabs, name) {
+  page.tab = name;
+  page.redraw = page.story = null;
+  fill(tabs, Object.entries(TABS).map(([one, text]) => h("button", { type: "button", role: "tab", id: `tab-${one}`,
+    "data-key": `tab-${one}`, "aria-selected": String(one === name), "aria-controls": "panel", tabindex: one === name ? 0 : -1,
+    onclick: () => { setQuery({ tab: one === "timeline" ? "" : one, at: "" }); openTab(page, tabs, one).catch(showError); },
+    onkeydown: (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const all = Object.keys(TABS);
+      if (step) tabs.querySelector(`#tab-${all[(all.indexOf(one) + step + all.length) % all.length]}`).focus();
+    } }, text)));
+  tabs.querySelector("[aria-selected=true]").scrollIntoView?.({ block: "nearest", inline: "nearest" });
+  page.panel.setAttribute("aria-labelledby", `tab-${name}`);
+  const node = h("section", { class: "card" });
+  page.panel.replaceChildren(name === "timeline" ? h("div", {}) : node);
+  const redraw = await OPEN[name](name === "timeline" ? page.panel.firstChild : node, page);
+  if (page.tab === name) page.redraw = redraw;
 }
 
-const SUMMARIES = { // an event of the log in a few words
-  submit: (d) => (d.held_by ? `held by ${d.held_by}` : "stored"),
-  hold: (d) => d.held_by && `held by ${d.held_by}`,
-  admit: (d) => d.after && `after ${d.after}`,
-  ask: (d) => d.asked?.map((q) => q.text).join(" · "),
-  review: (d) => d.asked?.map((q) => q.text).join(" · "),
-  answer: (d) => Object.values(d.answers ?? {}).map(short).join(" · "),
-  decide: (d) => [d.decision, d.reason].filter(Boolean).join(": "),
-  step: (d) => d.name,
-  progress: (d) => `${Math.round((d.fraction ?? 0) * 100)} % ${d.message ?? ""}`,
-  log: (d) => d.message,
-  message: (d) => d.text,
-  thinking: (d) => d.text,
-  custom: (d) => `${d.name}: ${short(d.data)}`,
-  tool_call: (d) => `${d.tool}(${short(d.arguments)})`,
-  tool_result: (d) => `${d.tool}: ${d.outcome}, ${d.seconds} s`,
-  model_turn: (d) => `${d.model}: ${d.usage?.input_tokens} in, ${d.usage?.output_tokens} out`,
-  handoff: (d) => `${d.from} → ${d.to}`,
-  fail: (d) => d.error?.message ?? d.message ?? d.code,
-  retry: (d) => d.error?.message ?? d.code,
+const choose = (at) => setQuery({ at: String(at) });
+
+const OPEN = {
+  timeline(node, page) {
+    const chart = h("div", {}), log = h("ol", { class: "log", id: "log" });
+    const at = view.query.get("at");
+    const context = { path: page.path, opened: new Set(at ? [at] : []), choose, again: null };
+    node.append(section("Waterfall", chart), section("What happened", log));
+    page.story = (event) => {
+      const before = page.events[page.events.indexOf(event) - 1];
+      log.append(logLine(event, before, choose));
+      if (at === String(event.seq)) {
+        log.lastChild.querySelector("details")?.setAttribute("open", "");
+        log.lastChild.scrollIntoView({ block: "center" });
+      }
+    };
+    page.events.forEach(page.story);
+    let drawn = "";
+    const draw = () => {
+      const ended = ENDED.has(page.task.status);
+      context.again = ended && !page.task.ending ? againFrom(page.path) : null;
+      const now = `${page.events.length} ${page.task.status} ${(page.journal.steps ?? []).map((s) => s.state).join("")}`;
+      if (ended && now === drawn) return;
+      drawn = now;
+      drawWaterfall(chart, spans(page.events, page.journal.steps), context);
+    };
+    draw();
+    return draw;
+  },
+  conversation: (node, page) => conversation(node, page.path, () => page.task),
+  children: (node, page) => children(node, page.path, page.task),
+  deliveries: (node, page) => deliveries(node, page.path),
+  logs(node, page) {
+    const draw = logs(node, page.events);
+    return () => draw(page.events);
+  },
+  events(node, page) {
+    const draw = rawEvents(node, page.events, view.query.get("at"), choose);
+    return () => draw(page.events);
+  },
 };
-
-function short(value) {
-  const text = typeof value === "string" ? value : JSON.stringify(value) ?? "";
-  return text.length > 160 ? `${text.slice(0, 160)}…` : text;
-}
-
-function logLine(event, before) {
-  const data = event.data ?? {};
-  const { status, ...more } = data;
-  const trace = data.error?.details?.traceback;
-  if (trace) more.error = { ...data.error, details: { ...data.error.details, traceback: undefined } };
-  const since = before ? `+${duration(before.at, event.at)}` : "";
-  const title = [h("b", {}, event.type.replaceAll("_", " ")), h("span", {}, SUMMARIES[event.type]?.(data) ?? ""),
-    h("small", { title: new Date(event.at).toLocaleString() }, since)];
-  const detail = Object.keys(more).length > 0;
-  return h("li", { class: `${event.type} to-${status ?? ""}` },
-    detail ? h("details", {}, h("summary", {}, title), trace && traceback(trace), json(more)) : h("div", { class: "plain" }, title));
-}

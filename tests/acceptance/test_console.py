@@ -141,7 +141,7 @@ def test_tokens_are_read_as_they_are_spoken_and_the_timeline_goes_on(page: Page,
     task_id = stack.submit("@console/streamer", {})
     open_run(page, task_id)
     expect(page.locator("#tokens")).to_contain_text("a word a word")
-    expect(page.locator(".steps")).to_contain_text("listen")
+    expect(page.locator("#waterfall")).to_contain_text("listen")
     stack.request("POST", f"/tasks/{task_id}/message", {"message": "enough"})
     expect(page.locator("#log li").last).to_contain_text("finish")
     expect(page.locator("#tokens")).to_have_text("")
@@ -213,9 +213,10 @@ def test_a_held_run_names_its_limit_and_is_cancelled(page: Page, stack: Stack) -
     open_run(page, first)
     expect(page.locator(".card.hold")).to_contain_text("agent:@console/patient")
     expect(page.locator(".card.hold")).to_contain_text("Place 1 in the queue")
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel run").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel run").click()
     expect(page.locator(".head .badge")).to_have_text("stopped")
-    page.get_by_role("button", name="Retry from the last step").click()
+    page.get_by_role("button", name="Run again").click()  # no step has finished: there is none to go on from
     page.wait_for_url(lambda url: first not in url)
     again = page.url.rpartition("/")[2]
     assert stack.task(again)["retry_of"] == first

@@ -28,7 +28,9 @@ async def errand(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     text = await ctx.model_turn(
         "choose", lambda: ModelTurn("by bike", model="tiny-1", input_tokens=812, output_tokens=64)
     )
-    await ctx.tool_call("weather", {"place": args["to"]}, lambda given: {"rain": False, **given}, call_id="c1")
+    await ctx.tool_call(
+        "weather", {"place": args["to"]}, lambda given: {"rain": False, **given}, call_id="c1"
+    )
     hour = await ctx.ask("At what hour?", options=["nine", "ten"])
 
     async def pack() -> int:

@@ -37,7 +37,7 @@ export async function run(main, id) {
   const later = () => { timer ??= setTimeout(() => { timer = null; draw().catch(showError); }, 150); };
   await draw();
   view.refresh = draw; // a place in the queue changes without an event of this run
-  const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Parts of the run" });
+  const tabs = h("div", { class: "run-tabs", role: "tablist", "aria-label": "Parts of the run" });
   main.append(h("a", { class: "back", href: "#/runs" }, "← Runs"), page.head, h("div", { class: "split" },
     h("div", {}, page.people, tabs, page.speech, page.panel, state), page.facts));
   await openTab(page, tabs, view.query.get("tab") in TABS ? view.query.get("tab") : "timeline");

@@ -2,8 +2,9 @@
 
 import { get, may, post } from "../api.js";
 import { ENDED, button, confirmed, dangerous, dialog, h, runLink, toast } from "../elements.js";
-import { field, form } from "../forms.js";
+import { form } from "../forms.js";
 import { copyLink } from "./copying.js";
+import { runFields, start } from "./run_form.js";
 
 const go = (task) => { location.hash = runLink(task.task_id); };
 
@@ -13,23 +14,22 @@ export const againFrom = (path) => async (key, name) => {
   if (sure) go(await post(`${path}/retry`, { from_step: key }));
 };
 
+const TAKEN = ["model", "budget", "deadline", "ttl", "priority"]; // of a run's options, as its form has them
+
 async function changed(task) { // the form of the agent, filled in with what the run was given
-  const agent = await get(`/agents/${encodeURIComponent(task.agent)}`);
-  const schema = agent.manifest.input?.schema;
-  const given = task.input ?? {};
-  const message = field({ type: "string" }, "Message", false, given.message);
-  const open = !schema || (schema.type === "object" && !schema.properties && !schema.required?.length);
-  const args = field(schema ?? {}, schema?.properties ? "" : "Arguments", !open, given.args);
-  const lost = Object.keys(given).filter((name) => !["message", "args"].includes(name));
+  const path = `/agents/${encodeURIComponent(task.agent)}`;
+  const agent = await get(path);
+  const { message, args, options = {}, ...others } = task.input ?? {};
+  const taken = Object.fromEntries(TAKEN.map((name) => [name, options[name]]));
+  const fields = runFields(agent, { ...taken, query: message, args, session_id: task.session_id });
+  const lost = [...Object.keys(others), ...Object.keys(options).filter((name) => !TAKEN.includes(name))];
   return dialog(`Run ${task.agent} with other input`, (close) => [
     lost.length > 0 && h("p", { class: "dim" }, `Not taken over: ${lost.join(", ")}. “Run again” takes over all.`),
     form(async () => {
-      const body = { query: message.read(), args: args.read(), session_id: task.session_id ?? undefined };
-      if (body.query === undefined) body.args ??= {};
-      const made = await post(`/agents/${encodeURIComponent(task.agent)}/run`, body);
+      const made = await start(path, agent, fields.read(), fields.files());
       close(true);
       go(made);
-    }, "Run", [message.node, args.node]), button("Leave it", () => close())].filter(Boolean));
+    }, "Run", [fields.node]), button("Leave it", () => close())].filter(Boolean));
 }
 
 export function actions(task, path, stepsDone) {

@@ -19,7 +19,7 @@ const failure = (error, title) => h("section", { class: "card bad" }, h("h2", {}
   h("p", {}, error.message), error.cause && h("small", {}, `cause: ${error.cause}`),
   error.details?.traceback && traceback(error.details.traceback));
 
-const pairs = (rows) => h("dl", { class: "facts" }, rows.filter(([, value]) => value != null && value !== "")
+const pairs = (rows) => h("dl", { class: "known" }, rows.filter(([, value]) => value != null && value !== "")
   .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 
 export function runFacts(task) {

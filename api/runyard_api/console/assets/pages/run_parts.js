@@ -16,7 +16,7 @@ function line({ role, type, content, created_at: at }) {
 
 export async function conversation(node, path, current) {
   let task = current();
-  const list = h("ol", { class: "chat", "aria-label": "Conversation" });
+  const list = h("ol", { class: "talk", "aria-label": "Conversation" });
   const reply = h("textarea", { name: "message", rows: 2, id: "reply", "data-key": "reply" });
   const talks = may("runs:answer") && ["running", "waiting_for_input", "queued", "pending"].includes(task.status);
   const draw = async () => {

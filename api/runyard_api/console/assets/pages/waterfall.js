@@ -28,7 +28,7 @@ function bar(span, scale) {
   const track = h("span", { class: "track", "aria-hidden": "true" });
   if (span.start == null) return track;
   const from = scale.at(span.start), to = scale.at(span.end ?? Date.now());
-  const node = h("i", { class: `bar ${span.kind}${span.failed ? " failed" : ""}${span.end === null ? " open" : ""}` });
+  const node = h("i", { class: `span-bar ${span.kind}${span.failed ? " failed" : ""}${span.end === null ? " open" : ""}` });
   node.style.left = `${(100 * Math.min(from, 0.996)).toFixed(3)}%`;
   node.style.width = `${(100 * Math.max(to - from, 0.004)).toFixed(3)}%`;
   track.append(node);
@@ -61,7 +61,7 @@ function large(span, path, name, bytes) { // a value that the list of steps leav
 function details(span, path, again) {
   const part = (title, value, bytes, name) => (value != null || bytes > 4) && [h("h3", {}, title),
     value != null ? json(value) : large(span, path, name, bytes)];
-  return [h("dl", { class: "facts" }, facts(span).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, `${value}`)))),
+  return [h("dl", { class: "known" }, facts(span).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, `${value}`)))),
     span.child && h("p", {}, "Child run: ", h("a", { href: runLink(span.child) }, span.child)),
     span.error && [h("h3", {}, "Error"), h("p", { class: "bad" }, `${span.error.code ?? ""}: ${span.error.message ?? ""}`)],
     part("Given", span.given, span.givenBytes, "detail"), part(span.failed ? "Error" : "Result", span.result, span.resultBytes, "value"),
@@ -92,7 +92,7 @@ function row(span, scale, { path, again, opened, choose }) {
 export function drawWaterfall(node, spans, context) {
   const scale = axis(spans);
   const shown = spans.slice(0, context.most ?? MOST);
-  fill(node, h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, "0"),
+  fill(node, h("div", { class: "span-axis", "aria-hidden": "true" }, h("span", {}, "0"),
     h("span", {}, scale.cut ? "long waits are shortened" : ""), h("span", {}, seconds(scale.total / 1000))),
   h("ol", { class: "waterfall", id: "waterfall" }, shown.map((span) => row(span, scale, context))),
   !spans.length && h("p", { class: "dim" }, "Nothing has happened yet."),

@@ -112,7 +112,7 @@ async def test_a_list_describes_runs_and_takes_them_by_id_and_by_maker(tmp_path:
         mine = {"created_by": first["created_by"], "limit": 2}
         page = (await client.get("/api/v1/tasks", params=mine)).json()
         assert ([row["task_id"] for row in page["data"]], page["has_more"]) == (ids[:2:-1], True)
-        others = await client.get("/api/v1/tasks", params={"created_by": "user:nobody"})
+        others = await client.get("/api/v1/tasks", params={"created_by": "user:unknown"})
         assert others.json()["data"] == []
         for wrong in ("", "x", ",".join(ids[:1] * 101)):
             refused = await client.get("/api/v1/tasks", params={"ids": wrong})

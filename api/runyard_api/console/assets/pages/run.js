@@ -6,7 +6,7 @@ import { question } from "../forms.js";
 import { setQuery } from "../navigation.js";
 import { follow } from "../stream.js";
 import { actions, againFrom } from "./run_again.js";
-import { runFacts } from "./run_facts.js";
+import { runAbout } from "./run_about.js";
 import { logLine, logs, rawEvents } from "./run_log.js";
 import { children, conversation, deliveries } from "./run_parts.js";
 import { spans, tried } from "./spans.js";
@@ -21,7 +21,7 @@ export async function run(main, id) {
   const path = `/tasks/${encodeURIComponent(id)}`;
   const page = { path, id, events: [], task: null, journal: journalOf(path), tab: null, redraw: null };
   page.head = h("div", {});
-  page.facts = h("div", {});
+  page.about = h("div", {});
   page.people = h("div", {});
   page.panel = h("div", { role: "tabpanel", id: "panel" });
   page.speech = h("div", { class: "speech", id: "tokens" });
@@ -30,7 +30,7 @@ export async function run(main, id) {
   const draw = async () => {
     [page.task] = await Promise.all([get(path), page.journal.load()]);
     drawHead(page);
-    fill(page.facts, runFacts(page.task));
+    fill(page.about, runAbout(page.task));
     asked = drawQuestions(page, asked);
     page.redraw?.();
   };
@@ -39,7 +39,7 @@ export async function run(main, id) {
   view.refresh = draw; // a place in the queue changes without an event of this run
   const tabs = h("div", { class: "run-tabs", role: "tablist", "aria-label": "Parts of the run" });
   main.append(h("a", { class: "back", href: "#/runs" }, "← Runs"), page.head, h("div", { class: "split" },
-    h("div", {}, page.people, tabs, page.speech, page.panel, state), page.facts));
+    h("div", {}, page.people, tabs, page.speech, page.panel, state), page.about));
   await openTab(page, tabs, view.query.get("tab") in TABS ? view.query.get("tab") : "timeline");
   follow(`${path}/events?after=0`, view.shown.signal, (item) => heard(page, item, later),
     (on) => { state.textContent = on ? "" : "reconnecting…"; })

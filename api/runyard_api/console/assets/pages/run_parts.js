@@ -9,7 +9,7 @@ const WHO = { user: "User", assistant: "Agent", tool: "Tool", system: "System" }
 
 function line({ role, type, content, created_at: at }) {
   const text = typeof content === "string" ? content : content?.text ?? null;
-  return h("li", { class: `said ${role}` }, h("p", { class: "by" }, WHO[role] ?? role,
+  return h("li", { class: `spoken ${role}` }, h("p", { class: "by" }, WHO[role] ?? role,
     !["user_message", "message", "text", "assistant_message"].includes(type) && h("small", {}, ` ${label(type.replaceAll("_", " "))}`),
     " ", when(at)), text != null ? h("p", { class: "text" }, text) : json(content));
 }
@@ -26,7 +26,7 @@ export async function conversation(node, path, current) {
       && !page.data.some((one) => JSON.stringify(one.content) === JSON.stringify(task.output));
     fill(list, page.has_more && h("li", { class: "dim" }, "Older lines are not shown."), page.data.map(line),
       ended && line({ role: "assistant", type: "output", content: task.output, created_at: task.finished_at }),
-      !page.data.length && h("li", { class: "dim" }, "Nothing has been said."));
+      !page.data.length && h("li", { class: "dim" }, "There is no message yet."));
   };
   const send = form(async () => {
     if (!reply.value.trim()) throw new Error("A message needs text.");

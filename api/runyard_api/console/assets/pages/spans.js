@@ -61,8 +61,8 @@ function nameOf(status, cause, event) {
 
 /* ---- within attempts ---- */
 
-function ofJournal(step, facts) {
-  const known = facts.get(step.ended_at);
+function ofJournal(step, ends) {
+  const known = ends.get(step.ended_at);
   const start = time(step.began_at), end = step.ended_at ? time(step.ended_at) : null;
   const detail = step.detail && typeof step.detail === "object" && !Array.isArray(step.detail)
     ? Object.fromEntries(Object.entries(step.detail).filter(([name]) => !INTERNAL.has(name))) : step.detail;
@@ -103,8 +103,8 @@ function merged(siblings) { // what is looked up again and again is one row
 
 // The spans of a run in the order in which they are shown, each with its `depth`.
 export function spans(events, steps) {
-  const facts = new Map(events.filter((e) => ["tool_result", "model_turn"].includes(e.type)).map((e) => [e.at, e.data]));
-  const work = steps ? steps.map((step) => ofJournal(step, facts)) : ofEvents(events);
+  const ends = new Map(events.filter((e) => ["tool_result", "model_turn"].includes(e.type)).map((e) => [e.at, e.data]));
+  const work = steps ? steps.map((step) => ofJournal(step, ends)) : ofEvents(events);
   const within = new Map(work.map((span) => [span.id, []]));
   const outer = [];
   for (const span of work) (within.get(span.inside) ?? outer).push(span);

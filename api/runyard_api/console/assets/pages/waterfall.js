@@ -38,7 +38,7 @@ function bar(span, scale) {
 const length = (span) => (span.taken || span.start == null ? "" : seconds(((span.end ?? Date.now()) - span.start) / 1000));
 const KINDS = { model: "model turn", tool: "tool call", child: "child run", value: "value", step: "step" };
 
-function facts(span) {
+function known(span) {
   const at = (time) => new Date(time).toLocaleString(undefined, { hour12: false, fractionalSecondDigits: 3,
     year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" });
   return [["Kind", KINDS[span.kind] ?? span.kind], ["Outcome", span.outcome ?? (span.failed ? "failed" : null)], ["Effect", span.effect],
@@ -61,7 +61,7 @@ function large(span, path, name, bytes) { // a value that the list of steps leav
 function details(span, path, again) {
   const part = (title, value, bytes, name) => (value != null || bytes > 4) && [h("h3", {}, title),
     value != null ? json(value) : large(span, path, name, bytes)];
-  return [h("dl", { class: "known" }, facts(span).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, `${value}`)))),
+  return [h("dl", { class: "known" }, known(span).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, `${value}`)))),
     span.child && h("p", {}, "Child run: ", h("a", { href: runLink(span.child) }, span.child)),
     span.error && [h("h3", {}, "Error"), h("p", { class: "bad" }, `${span.error.code ?? ""}: ${span.error.message ?? ""}`)],
     part("Given", span.given, span.givenBytes, "detail"), part(span.failed ? "Error" : "Result", span.result, span.resultBytes, "value"),

@@ -22,7 +22,7 @@ const failure = (error, title) => h("section", { class: "card bad" }, h("h2", {}
 const pairs = (rows) => h("dl", { class: "known" }, rows.filter(([, value]) => value != null && value !== "")
   .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 
-export function runFacts(task) {
+export function runAbout(task) {
   const given = task.input ?? {};
   const usage = Object.entries(task.usage ?? {}).filter(([, value]) => typeof value === "number");
   const meta = Object.keys(task.metadata ?? {}).length > 0;

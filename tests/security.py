@@ -199,7 +199,7 @@ def populate(api: Api, org_id: str) -> World:
             "limit_id": _made(client.post("/api/v1/limits", json={"kind": "session", "max_concurrent": 9}))["id"],
             "key_id": _made(client.post("/api/v1/keys", json={"name": "k"}))["id"],
             "schedule_id": _made(client.post("/api/v1/schedules", json=later))["id"],
-            "sign_in_id": "si_nothing", "secret_name": _secret(client),
+            "sign_in_id": "si_nothing", "worker_id": "nothing", "secret_name": _secret(client),
             "invitation_id": _made(client.post("/api/v1/invitations", json={"email": "a@example.com"}))["id"],
             "user_id": person(api, f"{name}@example.com", (org_id, Role.MEMBER)),
             "application_id": application["id"], "scope": "@shop", "name": name,

@@ -224,13 +224,10 @@ def test_a_held_run_names_its_limit_and_is_cancelled(page: Page, stack: Stack) -
         stack.request("POST", f"/tasks/{task_id}/cancel", {})
 
 
-def test_schedules_and_webhooks_are_listed_and_acted_on(page: Page, stack: Stack) -> None:
+def test_schedules_are_listed_and_acted_on(page: Page, stack: Stack) -> None:
     schedule = {"agent": "@demo/echo", "schedule": "0 6 * * *", "run": {"args": {"n": 3}}, "name": "Mornings"}
     status, _ = stack.request("POST", "/api/v1/schedules", schedule)
     assert status == 201
-    url = "http://127.0.0.1:9999/hook"
-    status, answer = stack.request("POST", "/api/v1/webhooks", {"url": url, "events": ["run.failed"]})
-    assert status == 201, answer
     page.get_by_role("link", name="Schedules").click()
     row = page.get_by_role("listitem").filter(has_text="Mornings")
     row.get_by_role("button", name="Run now").click()
@@ -238,12 +235,6 @@ def test_schedules_and_webhooks_are_listed_and_acted_on(page: Page, stack: Stack
     row.get_by_role("button", name="Pause").click()
     expect(row).to_contain_text("paused")
     row.get_by_role("button", name="Resume").click()
-    expect(row).to_contain_text("active")
-    page.get_by_role("link", name="Webhooks").click()
-    row = page.get_by_role("row", name=url)
-    row.get_by_role("button", name="Disable").click()
-    expect(row).to_contain_text("by_hand")
-    row.get_by_role("button", name="Enable").click()
     expect(row).to_contain_text("active")
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from runyard_common.database.group_commit import Asked, GroupCommit
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
+from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service import attempts
@@ -198,14 +199,10 @@ class Engine:
         lease = Lease(self._lease_seconds)
         await in_engine_thread(self._enlist_row, self.worker_id)
         beat = Heartbeat(
-            self._store,
-            self.worker_id,
-            lease,
-            self._health,
+            self._store, self.worker_id, lease, self._health,
             lambda owned: self._from_thread(self._reconcile, owned),
-            lambda: self._from_thread(self._lease_lost, beat),
-            self._look_around,
-        )
+            lambda: self._from_thread(self._lease_lost, beat), self._look_around,
+        )  # fmt: skip
         self._runs.lease, self._beat = lease, beat
         if self._quarantine is not None:
             self._quarantine.lease = lease
@@ -213,27 +210,29 @@ class Engine:
         self.on_enlisted(self.worker_id)
 
     def _enlist_row(self, worker_id: str) -> None:
-        self._membership.enlist(worker_id)
+        self._membership.enlist(worker_id, self._slots.paused)
         with self._store.read() as conn:
             self._look_around(conn)
 
     def _look_around(self, conn: Connection) -> None:
         """A wake-up for a run that another worker cannot carry out may reach that worker alone."""
+        if (paused := workers.is_draining(conn, self.worker_id)) != self._slots.paused:
+            self._from_thread(self._pause, paused)
         if self._runnable.look(conn, self._store.db.now(conn)):
             self.wake_threadsafe()
         self._look_every = LOOK_OFTEN if self._runnable.is_lacked else LOOK_EVERY
+
+    def _pause(self, paused: bool) -> None:
+        self._slots.pause(paused)
+        logger.info("Drained: no run is claimed" if paused else "Runs are claimed again", action="drain")
+        self.wake()
 
     def _health(self) -> Health:
         lag = self._watchdog.lag_s if self._watchdog is not None else 0.0
         # A loop that has been silent for long starts nothing, so it reports no capacity.
         silent = self._block_seconds is not None and lag >= self._block_seconds / 2
-        return Health(
-            running=len(self._runs),
-            capacity=0 if silent else max(0, self._capacity - self._busy_threads),
-            draining=self._draining,
-            loop_lag_s=round(lag, 3),
-            threads_held=self._busy_threads,
-        )
+        capacity = 0 if silent else max(0, self._capacity - self._busy_threads)
+        return Health(len(self._runs), capacity, self._draining, round(lag, 3), self._busy_threads)
 
     def _from_thread(self, call: Callable[..., None], *args: Any) -> None:
         if not self._loop.is_closed():

@@ -34,13 +34,16 @@ class Membership:
         self._brings = brings
         self._resumes = resumes
 
-    def enlist(self, worker_id: str) -> None:
-        """Begin a life; the versions that this process brings are current from here on, unless newer ones live."""
+    def enlist(self, worker_id: str, draining: bool = False) -> None:
+        """Begin a life; the versions that this process brings are current from here on, unless newer ones live.
+
+        `draining`: it was drained by an operator in the life before.
+        """
         host, pid = socket.gethostname(), os.getpid()
         with self._store.begin() as tx:
             workers.enlist(
                 tx, worker_id, host, pid, self._capacity, self._lease_seconds, self._agents, self._brings,
-                self._resumes,
+                self._resumes, draining,
             )  # fmt: skip
             fleet.settle(tx, (self._agents if self._brings is None else self._brings) or ())
 

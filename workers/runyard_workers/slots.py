@@ -16,6 +16,7 @@ class Slots:
             raise ValueError(f"a worker needs at least one slot, not {limit}")
         self.limit = limit
         self.in_use = 0
+        self.paused = False  # an operator drains the worker: none is free
         self._on_free: list[Callable[[], object]] = []
 
     def on_free(self, call: Callable[[], object]) -> None:
@@ -24,8 +25,8 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """Slots not in use."""
-        return max(0, self.limit - self.in_use)
+        """Slots that a run may have now."""
+        return 0 if self.paused else max(0, self.limit - self.in_use)
 
     def occupy(self, count: int = 1) -> None:
         """Hold `count` more slots, beyond the limit if need be, until they are released."""
@@ -37,6 +38,15 @@ class Slots:
             raise ValueError(f"{count} slots released, {self.in_use} held")
         was_full = not self.free
         self.in_use -= count
+        self._look(was_full)
+
+    def pause(self, paused: bool) -> None:
+        """Give no slot to a run, or give them again."""
+        was_full = not self.free
+        self.paused = paused
+        self._look(was_full)
+
+    def _look(self, was_full: bool) -> None:
         if was_full and self.free:
             for call in self._on_free:
                 call()

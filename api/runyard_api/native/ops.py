@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from pydantic import Field
+from sqlalchemy import Connection
 from starlette.responses import Response
 
 from runyard_api.access.auth import Principal
@@ -13,11 +15,15 @@ from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Paging, page, when
 from runyard_api.native.runs.task_view import brief
+from runyard_common.agents.service import fleet
+from runyard_common.database.transaction import Tx
+from runyard_common.identity.queries import identity
 from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.service import queues
-from runyard_common.values.errors import Forbidden
+from runyard_common.values.errors import Conflict, Forbidden, NotFound
+from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("ops")
 
@@ -58,6 +64,15 @@ async def queue(call: Call) -> Response:
     return reply(found.to_json() | {"scope": "organisation" if mine else "installation"})
 
 
+class WorkerRun(schemas.Shape):
+    """A run that a worker has under way."""
+
+    task_id: str
+    organisation_id: str
+    agent: str
+    started_at: str | None
+
+
 class WorkerView(schemas.Shape):
     """A worker process."""
 
@@ -72,7 +87,12 @@ class WorkerView(schemas.Shape):
     resumes: list[str] | None = Field(
         description="Those (name@version) whose runs it carries on once no worker has them; null: none."
     )
-    state: str
+    runs: list[WorkerRun] = Field(
+        description="Those under way, the longest first; the first 1,000 of all workers."
+    )
+    state: str = Field(
+        description="alive; draining: it claims no run; drained: and has none any more; lost: not heard of."
+    )
     started_at: str
     seen_at: str
 
@@ -89,10 +109,67 @@ async def list_workers(call: Call) -> Response:
     if not is_operator(call, call.principal):
         raise Forbidden("The workers are the operator's.", code="operator_only")
     db = call.state.db
-    rows, now = await call.state.reader.one(lambda conn: (workers.every(conn), db.now(conn)))
-    return reply({"data": [_worker(row, now) for row in rows]})
+
+    def look(conn: Connection) -> list[JsonObject]:
+        now, holding = db.now(conn), _holding(conn)
+        return [_worker(row, now, holding) for row in workers.every(conn)]
+
+    return reply({"data": await call.state.reader.one(look)})
 
 
+@routes.post(
+    "/ops/workers/{worker_id}/drain",
+    "ops:write",
+    answers=[Answer(200, "The worker; it claims no run from now on.", WorkerView)],
+    errors=(409,),
+)
+async def drain_worker(call: Call) -> Response:
+    """Let a worker claim no more runs; for the operator only.
+
+    Its runs go on to their ends. The process stays, idle, until it is stopped or resumed.
+    """
+    return await _claiming(call, fleet.drain, "worker.drain")
+
+
+@routes.post(
+    "/ops/workers/{worker_id}/resume",
+    "ops:write",
+    answers=[Answer(200, "The worker; it claims runs again within seconds.", WorkerView)],
+    errors=(409,),
+)
+async def resume_worker(call: Call) -> Response:
+    """Let a drained worker claim runs again; for the operator only. One that is being stopped does not."""
+    return await _claiming(call, fleet.resume, "worker.resume")
+
+
+def _no_worker() -> NotFound:
+    return NotFound("There is no such worker.", code="worker_not_found", field="worker_id")
+
+
+async def _claiming(call: Call, change: Callable[[Tx, str], None], action: str) -> Response:
+    if not is_operator(call, call.principal):
+        raise _no_worker()
+    return reply(
+        await call.state.write(_change, call.org_id, call.params["worker_id"], change, action, call.actor)
+    )
+
+
+def _change(
+    tx: Tx, org_id: str, worker_id: str, change: Callable[[Tx, str], None], action: str, actor: str
+) -> JsonObject:
+    row = workers.one(tx.conn, worker_id)
+    if row is None:
+        raise _no_worker()
+    if not row.is_alive(tx.now):
+        raise Conflict("The worker is lost: its runs were handed on.", code="worker_lost")
+    change(tx, worker_id)
+    identity.audit(tx, org_id, actor, action, worker_id, {"host": row.host, "pid": row.pid})
+    changed = workers.one(tx.conn, worker_id)
+    assert changed is not None
+    return _worker(changed, tx.now, _holding(tx.conn))
+
+
+_MOST_RUNS = 1000
 _REPORTED = (
     "id",
     "host",
@@ -107,10 +184,34 @@ _REPORTED = (
 )
 
 
-def _worker(worker: Worker, now: float) -> dict[str, Any]:
-    state = "lost" if not worker.is_alive(now) else "draining" if worker.draining else "alive"
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """What the workers have under way: how many runs each, and the longest of them."""
+
+    counts: Mapping[str, int]
+    runs: Mapping[str, list[JsonObject]]
+
+
+def _holding(conn: Connection) -> _Holding:
+    runs: dict[str, list[JsonObject]] = {}
+    for run in workers.runs_under_way(conn, _MOST_RUNS):
+        shown = {"task_id": run.id, "organisation_id": run.org_id, "agent": run.agent_name}
+        runs.setdefault(run.lease_owner, []).append(shown | {"started_at": when(run.started_at)})
+    return _Holding(workers.counts_under_way(conn), runs)
+
+
+def _state(worker: Worker, now: float, holding: _Holding) -> str:
+    if not worker.is_alive(now):
+        return "lost"
+    if not worker.draining:
+        return "alive"
+    return "draining" if holding.counts.get(worker.id) else "drained"
+
+
+def _worker(worker: Worker, now: float, holding: _Holding) -> JsonObject:
     return {name: getattr(worker, name) for name in _REPORTED} | {
-        "state": state,
+        "state": _state(worker, now, holding),
+        "runs": holding.runs.get(worker.id, []),
         "started_at": when(worker.started_at),
         "seen_at": when(worker.seen_at),
         "lease_expires_at": when(worker.lease_expires_at),

@@ -14,7 +14,12 @@ export const PAGES = {
   webhooks: { title: "Webhooks", group: "Operations", needs: "webhooks:read" },
   limits: { title: "Limits", group: "Operations", needs: "limits:read" },
   workers: { title: "Workers", group: "Operations", needs: "ops:read" },
+  organisation: { title: "Organisation", group: "Organisation", needs: "organisation:read" },
+  members: { title: "Members", group: "Organisation", needs: "members:read" },
+  keys: { title: "Keys", group: "Organisation", needs: "keys:read" },
+  secrets: { title: "Secrets", group: "Organisation", needs: "secrets:read" },
   usage: { title: "Usage", group: "Organisation", needs: "usage:read" },
+  audit: { title: "Audit log", group: "Organisation", needs: "audit:read" },
   account: { title: "Account", group: null, needs: null },
 };
 const FIRST = "runs";

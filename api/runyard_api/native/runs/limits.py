@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,11 +13,12 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, when
+from runyard_api.native.ops import is_operator
 from runyard_common.agents.service import agents
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
-from runyard_common.runs.queries import limits
+from runyard_common.runs.queries import limit_usage, limits
 from runyard_common.runs.rules.admission import Kind, Rule
 from runyard_common.runs.rules.run_request import Strict
 from runyard_common.runs.service import limits as service
@@ -116,6 +117,44 @@ async def list_limits(call: Call) -> Response:
     """List the limits that bind the organisation."""
     rules = await call.read(limits.of_organisation)
     return reply({"data": [limit_json(rule) for rule in rules]})
+
+
+class LimitValue(schemas.Shape):
+    """What a limit counts of one value."""
+
+    value: str = Field(description="Which one; of a limit on all, each that is in use.")
+    in_use: int = Field(description="Runs that have a slot: under way, or waiting for a worker.")
+    waiting: int = Field(description="Runs that it keeps queued.")
+    starts: int = Field(description="In the window of its rate.")
+    tokens: int = Field(description="In the last minute; 0 where they are not limited.")
+
+
+class LimitUsage(schemas.Shape):
+    """How full a limit is."""
+
+    limit_id: str
+    values: list[LimitValue] = Field(description="The fullest first, 20 at most.")
+
+
+class LimitUsages(schemas.Shape):
+    """How full the limits are. The operator's, which count over every organisation, are shown to the operator."""
+
+    data: list[LimitUsage]
+
+
+@routes.get("/limits/usage", "limits:read", answers=[Answer(200, "How full the limits are.", LimitUsages)])
+async def limits_usage(call: Call) -> Response:
+    """Count what each limit has in use now, and what it keeps waiting."""
+    all_of_them = is_operator(call, call.principal)
+
+    def look(tx: Tx) -> dict[str, list[limit_usage.Counted]]:
+        rules = limits.of_organisation(tx.scope(call.org_id))
+        return limit_usage.usage(tx, [rule for rule in rules if all_of_them or rule.org_id != "*"])
+
+    found = await call.state.preview(look)
+    return reply(
+        {"data": [{"limit_id": id_, "values": [asdict(one) for one in of]} for id_, of in found.items()]}
+    )
 
 
 @routes.post(

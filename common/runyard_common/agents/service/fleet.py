@@ -27,6 +27,12 @@ def drain(tx: Tx, worker_id: str) -> None:
     settle(tx, workers.brought(tx.conn, [worker_id]))
 
 
+def resume(tx: Tx, worker_id: str) -> None:
+    """A worker that an operator drained claims again."""
+    workers.drain(tx, worker_id, draining=False)
+    settle(tx, workers.brought(tx.conn, [worker_id]))
+
+
 def retire(tx: Tx, worker_id: str) -> bool:
     """A worker ends its life in order; False, and its row stays, while a running task names it."""
     brought = workers.brought(tx.conn, [worker_id])

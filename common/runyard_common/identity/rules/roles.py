@@ -40,7 +40,7 @@ _MEMBER: Final = _VIEWER.union(
 )  # fmt: skip
 _ADMIN: Final = _MEMBER.union(
     _each("agents", "configure", "delete"), _each("runs", "delete"), _each("webhooks", "write", "delete"),
-    _each("limits", "write", "delete"), _each("keys", "read", "write", "delete"), _each("ops", "read"),
+    _each("limits", "write", "delete"), _each("keys", "read", "write", "delete"), _each("ops", "read", "write"),
     _each("applications", "write", "delete"), _each("end-users", "delete"), _each("datastores", "delete"),
     _each("members", "read", "write", "delete"), _each("audit", "read"),
     _each("organisation", "read", "write", "create"), _each("secrets", "read", "write", "delete"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Double, Integer, Text, text
 
@@ -74,6 +74,10 @@ def windowed(found: Sequence[Any], most: int) -> Window:
     }
     place = Place(found[0].system, found[0].passed) if found else Place()
     return Window(clocks, place, len(clocks) < most)
+
+
+#: No lane has work.
+NOTHING: Final = windowed([], 1)
 
 
 def charge(tx: Tx, served: Mapping[str, int], floor: float, place: Place) -> None:

@@ -87,12 +87,13 @@ _ROWS: Final = -1
 
 
 def look(tx: Tx, slots: int, having: Having) -> Look | None:
-    """The lanes with work, for a worker that may claim; None: it may not, as it was declared lost.
+    """The lanes with work, none for a worker that drains; None: it may not claim, as it was declared lost.
 
     On PostgreSQL the tasks come in the same round trip where only one lane has work.
     """
     if not tx.db.is_postgres:
-        return Look(lanes.window(tx.conn)) if workers.alive(tx, having.worker_id) else None
+        allowed = workers.may_claim(tx, having.worker_id)
+        return None if allowed is None else Look(lanes.window(tx.conn) if allowed else lanes.NOTHING)
     asked: dict[str, Any] = {"worker": having.worker_id, "slots": slots, "after": None, "most": lanes.MOST}
     found = _looked(having.count).all(tx.conn, asked | having.parameters)
     if not found:
@@ -115,15 +116,18 @@ def _looked(agents: int | None) -> PreparedStatement:
 def _look(agents: int | None) -> Select[Any]:
     """The worker, which is kept from being declared lost, each lane with work, and the next tasks of an only lane."""
     w = runs.Worker.__table__.c
-    alive = select(w.id).where(w.id == bindparam("worker"), w.lost.is_(False)).with_for_update(read=True)
-    worker, lane = alive.subquery("worker"), lanes.WINDOW.subquery("lane")
+    alive = select(w.id, w.draining).where(w.id == bindparam("worker"), w.lost.is_(False))
+    worker = alive.with_for_update(read=True).subquery("worker")
+    lane = lanes.WINDOW.subquery("lane")
     # A function of the row, so that the database does not look for tasks before it knows how many lanes there are.
     only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, agents).where(lane.c.lanes == 1)
     found = only.limit(bindparam("slots")).with_for_update(skip_locked=True).lateral("found")
     any_ = _next(_T, [_T.id], lane.c.in_lane, agents).where(lane.c.lanes == 1).limit(bindparam("slots"))
     counted = select(func.count().label("left")).select_from(any_.correlate(lane).subquery("any"))
     left = counted.correlate(lane).lateral("counted")
-    joined = worker.outerjoin(lane, true()).outerjoin(left, true()).outerjoin(found, true())
+    joined = (
+        worker.outerjoin(lane, worker.c.draining.is_(False)).outerjoin(left, true()).outerjoin(found, true())
+    )
     return select(*lane.c, left.c.left, *found.c).select_from(joined)
 
 

@@ -55,11 +55,13 @@ def enlist(
     agents: Sequence[str] | None = None,
     brings: Sequence[str] | None = None,
     resumes: Sequence[str] = (),
+    draining: bool = False,
 ) -> None:
     """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
     (name@version) it can run; None: it is not known, and it may have any. `brings` are the agents of its own sources,
     declared ones too, each in the version that they have there; None: as `agents`. `resumes` are Python agents whose
-    runs it carries on with the code of another version, or refuses, once no worker has theirs."""
+    runs it carries on with the code of another version, or refuses, once no worker has theirs. `draining`: it claims
+    nothing until that is taken back."""
     tx.conn.execute(
         insert(_T),
         {
@@ -70,7 +72,7 @@ def enlist(
             "lease_seconds": lease_seconds,
             "lease_expires_at": tx.now + lease_seconds,
             "lost": False,
-            "draining": False,
+            "draining": draining,
             "running": 0,
             "agents": None if agents is None else sorted(agents),
             "brings": None if brings is None or brings == agents else sorted(brings),
@@ -95,28 +97,39 @@ class Health:
 
 
 def heartbeat(tx: Tx, worker_id: str, lease_seconds: float, health: Health) -> bool:
-    """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing."""
+    """Extend the lease, unless the worker was declared lost meanwhile: then False, and it owns nothing.
+
+    An operator drains a worker by its row: a worker that does not leave by itself lets that be.
+    """
+    reported = {name: value for name, value in asdict(health).items() if name != "draining" or value}
     done = tx.conn.execute(
         update(_T)
         .where(_T.id == worker_id, _T.lost.is_(False))
-        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **asdict(health))
+        .values(lease_expires_at=tx.now + lease_seconds, seen_at=tx.now, **reported)
     )
     return bool(done.rowcount)
 
 
-def drain(tx: Tx, worker_id: str) -> None:
-    """A worker begins to leave: it claims nothing any more."""
-    tx.conn.execute(update(_T).where(_T.id == worker_id).values(draining=True))
+def drain(tx: Tx, worker_id: str, draining: bool = True) -> None:
+    """A worker claims nothing any more, or again; claims under way are waited for."""
+    tx.conn.execute(update(_T).where(_T.id == worker_id).values(draining=draining))
 
 
-def alive(tx: Tx, worker_id: str) -> bool:
-    """Whether this worker may claim; its row is locked in share, so that it cannot be declared lost meanwhile."""
-    return bool(_ALIVE.all(tx.conn, {"worker": worker_id}))
+def is_draining(conn: Connection, worker_id: str) -> bool:
+    """Whether this worker is not to claim."""
+    return bool(conn.execute(select(_T.draining).where(_T.id == worker_id)).scalar())
 
 
-_ALIVE = PreparedStatement(
+def may_claim(tx: Tx, worker_id: str) -> bool | None:
+    """Whether this worker may claim, which it may not while it drains; None: it was declared lost. Its row is locked
+    in share, so that neither changes meanwhile."""
+    found = _MAY_CLAIM.all(tx.conn, {"worker": worker_id})
+    return not found[0].draining if found else None
+
+
+_MAY_CLAIM = PreparedStatement(
     lambda postgres: (
-        select(_T.id).where(_T.id == bindparam("worker"), _T.lost.is_(False)).with_for_update(read=True)
+        select(_T.draining).where(_T.id == bindparam("worker"), _T.lost.is_(False)).with_for_update(read=True)
     )
 )
 
@@ -245,6 +258,34 @@ def brought(conn: Connection, worker_ids: Sequence[str] | None = None) -> set[st
 def every(conn: Connection) -> list[Worker]:
     """Every worker, oldest first."""
     return rows.every(conn, select(*rows.columns(Worker, _T)).order_by(_T.started_at), Worker)
+
+
+def one(conn: Connection, worker_id: str) -> Worker | None:
+    """A worker by its id."""
+    return rows.first(conn, select(*rows.columns(Worker, _T)).where(_T.id == worker_id), Worker)
+
+
+@dataclass(frozen=True, slots=True)
+class RunOfWorker:
+    """A run under way and the worker that has it. `started_at` is in epoch seconds."""
+
+    id: str
+    org_id: str
+    agent_name: str
+    lease_owner: str
+    started_at: float | None
+
+
+def runs_under_way(conn: Connection, at_most: int) -> list[RunOfWorker]:
+    """The runs that workers have, the longest first."""
+    query = select(*rows.columns(RunOfWorker, Task)).where(Task.status == "running")
+    return rows.every(conn, query.order_by(Task.started_at, Task.id).limit(at_most), RunOfWorker)
+
+
+def counts_under_way(conn: Connection) -> dict[str, int]:
+    """How many runs each worker has: those that have any, by id."""
+    query = select(Task.lease_owner, func.count()).where(Task.status == "running").group_by(Task.lease_owner)
+    return {owner: count for owner, count in conn.execute(query) if owner is not None}
 
 
 def outbox_rows(conn: Connection, older_than: float, limit: int = 1000) -> list[str]:

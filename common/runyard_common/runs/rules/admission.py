@@ -151,6 +151,14 @@ def check_of(rules: Iterable[Rule], key: str) -> LimitCheck:
     return found or LimitCheck(key)
 
 
+def keys_of(rule: Rule) -> tuple[str, bool]:
+    """The key that a rule yields, and True; or what all of its keys begin with, and False."""
+    if rule.kind is Kind.KEY:
+        return f"{rule.org_id}|{rule.kind}:{rule.id}:", False
+    value = rule.org_id if rule.kind is Kind.ORGANISATION and rule.org_id != "*" else rule.selector
+    return (f"{rule.org_id}|{rule.kind}:", False) if value == "*" else (_key(rule, value), True)
+
+
 def _yields(rule: Rule, value: str) -> bool:
     if rule.kind is Kind.KEY:
         return value.startswith(f"{rule.id}:")

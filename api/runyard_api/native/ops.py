@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -22,7 +22,7 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.queries.workers import Worker
 from runyard_common.runs.service import queues
-from runyard_common.values.errors import Conflict, Forbidden, NotFound
+from runyard_common.values.errors import Forbidden
 from runyard_common.values.json_text import JsonObject
 
 routes = NativeRoutes("ops")
@@ -128,7 +128,7 @@ async def drain_worker(call: Call) -> Response:
 
     Its runs go on to their ends. The process stays, idle, until it is stopped or resumed.
     """
-    return await _claiming(call, fleet.drain, "worker.drain")
+    return await _order(call, draining=True)
 
 
 @routes.post(
@@ -139,34 +139,20 @@ async def drain_worker(call: Call) -> Response:
 )
 async def resume_worker(call: Call) -> Response:
     """Let a drained worker claim runs again; for the operator only. One that is being stopped does not."""
-    return await _claiming(call, fleet.resume, "worker.resume")
+    return await _order(call, draining=False)
 
 
-def _no_worker() -> NotFound:
-    return NotFound("There is no such worker.", code="worker_not_found", field="worker_id")
-
-
-async def _claiming(call: Call, change: Callable[[Tx, str], None], action: str) -> Response:
+async def _order(call: Call, draining: bool) -> Response:
     if not is_operator(call, call.principal):
-        raise _no_worker()
-    return reply(
-        await call.state.write(_change, call.org_id, call.params["worker_id"], change, action, call.actor)
-    )
+        raise fleet.no_such_worker()
+    return reply(await call.state.write(_change, call.org_id, call.params["worker_id"], draining, call.actor))
 
 
-def _change(
-    tx: Tx, org_id: str, worker_id: str, change: Callable[[Tx, str], None], action: str, actor: str
-) -> JsonObject:
-    row = workers.one(tx.conn, worker_id)
-    if row is None:
-        raise _no_worker()
-    if not row.is_alive(tx.now):
-        raise Conflict("The worker is lost: its runs were handed on.", code="worker_lost")
-    change(tx, worker_id)
+def _change(tx: Tx, org_id: str, worker_id: str, draining: bool, actor: str) -> JsonObject:
+    row = fleet.order(tx, worker_id, draining)
+    action = "worker.drain" if draining else "worker.resume"
     identity.audit(tx, org_id, actor, action, worker_id, {"host": row.host, "pid": row.pid})
-    changed = workers.one(tx.conn, worker_id)
-    assert changed is not None
-    return _worker(changed, tx.now, _holding(tx.conn))
+    return _worker(row, tx.now, _holding(tx.conn))
 
 
 _MOST_RUNS = 1000

@@ -9,6 +9,7 @@ in one transaction, the caller's: no run is bound to a version that was gone alr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -17,6 +18,8 @@ from runyard_common.agents.queries.agents import BroughtVersion
 from runyard_common.agents.service.agents import make_current
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import workers
+from runyard_common.runs.queries.workers import Worker
+from runyard_common.values.errors import Conflict, NotFound
 
 logger = structlog.get_logger("runyard.fleet")
 
@@ -31,6 +34,28 @@ def resume(tx: Tx, worker_id: str) -> None:
     """A worker that an operator drained claims again."""
     workers.drain(tx, worker_id, draining=False)
     settle(tx, workers.brought(tx.conn, [worker_id]))
+
+
+def order(tx: Tx, worker_id: str, draining: bool) -> Worker:
+    """An operator drains a worker, or lets it claim again; the worker as it is then.
+
+    Errors: `NotFound` worker_not_found, `Conflict` worker_lost.
+    """
+    row = workers.one(tx.conn, worker_id)
+    if row is None:
+        raise no_such_worker()
+    if not row.is_alive(tx.now):
+        raise Conflict("The worker is lost: its runs were handed on.", code="worker_lost")
+    if draining:
+        drain(tx, worker_id)
+    else:
+        resume(tx, worker_id)
+    return replace(row, draining=draining)
+
+
+def no_such_worker() -> NotFound:
+    """The refusal of an id that no worker has, or that is not the caller's to know."""
+    return NotFound("There is no such worker.", code="worker_not_found", field="worker_id")
 
 
 def retire(tx: Tx, worker_id: str) -> bool:

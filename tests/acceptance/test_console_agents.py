@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 from tests.axe import violations
 from tests.console import AGENTS, WIDTHS, fits, go, sign_in, watched
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 MANIFEST = """name: "{name}"
@@ -54,13 +55,6 @@ def agree(page: Page, verb: str) -> None:
 
 def press(page: Page, name: str) -> None:
     page.get_by_role("main").get_by_role("button", name=name, exact=True).click()
-
-
-def toast(page: Page, text: str) -> None:
-    """Wait for a message in the corner, and take it away: two may have the same text."""
-    shown = page.locator(".toast", has_text=text)
-    expect(shown.first).to_be_visible()
-    page.evaluate("document.getElementById('toasts').replaceChildren()")
 
 
 def section(page: Page, title: str) -> Locator:
@@ -104,13 +98,13 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
     page.get_by_label("New tag", exact=True).fill("stable")
     page.get_by_label("Version of the new tag").select_option("1.0.0")
     press(page, "Set tag")
-    toast(page, "stable names 1.0.0.")
+    expect(page.get_by_label("Version of stable")).to_have_value("1.0.0")
     page.get_by_label("Version of stable").select_option("1.0.1")
-    toast(page, "stable names 1.0.1.")
+    tags = f"/api/v1/agents/{quote(name, safe='')}/tags"
+    wait_until(lambda: stack.request("GET", tags)[1]["data"]["stable"] == "1.0.1", seconds=20)
     is_sound(page)
     section(page, "Tags").get_by_role("button", name="Remove").click()
     agree(page, "Remove")
-    toast(page, "Removed stable.")
     expect(page.get_by_label("Version of stable")).to_have_count(0)
 
     older = section(page, "Versions").get_by_role("row").filter(has_text="1.0.0")
@@ -135,7 +129,7 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
     page.keyboard.press("/")
     page.get_by_label("Search agents").fill(f"summary_{width(page)}")
     expect(page.get_by_text("No agent is called so.")).to_be_visible()
-    assert f"q=summary_{width(page)}" in page.url
+    expect(page).to_have_url(re.compile(f"q=summary_{width(page)}"))
 
 
 def test_the_draft_of_an_agent_is_published(page: Page, stack: Stack) -> None:
@@ -145,7 +139,7 @@ def test_the_draft_of_an_agent_is_published(page: Page, stack: Stack) -> None:
     assert status == 201, made
     go(page, f"agents/{quote(made['full_name'], safe='')}?tab=versions")
     press(page, "Publish the draft")
-    toast(page, "Published.")
+    expect(page.get_by_role("button", name="Publish the draft")).to_have_count(0)
     expect(page.get_by_role("row").nth(1)).to_contain_text("current")
 
 
@@ -226,10 +220,9 @@ def test_a_session_is_a_chat_that_is_renamed_forked_cleared_and_deleted(page: Pa
     expect(section(page, "Runs").get_by_role("listitem")).to_have_count(2)
     is_sound(page)
 
-    status, _ = stack.request("GET", f"/api/v1/sessions/{quote(key)}")
-    assert status == 200
     page.get_by_label("While a run is under way").select_option("reject")
-    toast(page, "Changed.")
+    kept = f"/api/v1/sessions/{quote(key)}"
+    wait_until(lambda: stack.request("GET", kept)[1]["strategy"] == "reject", seconds=20)
     press(page, "Rename")
     page.get_by_label("Name", exact=True).fill(f"{key}, renamed")
     agree(page, "Rename")

@@ -44,9 +44,13 @@ from runyard_common.tables.query import QueueSample, Statistic
 #: as old as the second.
 FRESH: Final = 3 * MINUTE
 SETTLED: Final = HOUR
-#: Spans looked at in one round, and runs and turns after which it looks at no further one.
+#: Spans looked at in one round, and runs and turns, or sums to write, after which it looks at no further one: on SQLite
+#: other writers wait while these are written.
 LOOKS: Final = 60
 ROWS: Final = 20_000
+CHANGES: Final = 1_000
+#: Runs and turns of a span that is longer than a minute, at most.
+MANY: Final = 400
 #: How far back the runs are counted that there were before anything was, in seconds.
 _HISTORY: Final = 100 * DAY
 _FORGOTTEN: Final = 2_000
@@ -129,24 +133,25 @@ def _look(conn: Connection, progress: Progress, now: float) -> _Found:
 def _pass(
     conn: Connection, changes: dict[Key, Sums], since: int, until: int, rows: int
 ) -> tuple[int, int, int]:
-    """Look at minutes from `since` on; the first that it did not look at, how many had something new, and how many
-    rows there were in these. Where there is nothing new it looks at twice as long a span next."""
+    """Look at minutes from `since` on; the first that it did not look at, how many spans had something new, and how
+    many rows there were in these. Spans get longer where there is little, and shorter where there is much."""
     changed = seen = looks = 0
     at, length = since, MINUTE
-    while at < until and seen <= rows and looks < LOOKS:
+    while at < until and seen <= rows and looks < LOOKS and len(changes) < CHANGES:
         end = min(at + length, until)
         numbers = history.numbers(conn, at, end)
         summed = sums.minute_totals(conn, at, end)
         more = [org_id for org_id, of in numbers.items() if _lacks(summed.get(org_id, Counter()), of)]
+        new = sum(numbers[org_id].total() for org_id in more)
         looks += 1
-        if more and end > at + MINUTE:
+        if new > MANY and end > at + MINUTE:
             length = max(MINUTE, (end - at) // MINUTE // 2 * MINUTE)
             continue
         if more:
-            _compare(conn, changes, more, at)
+            _compare(conn, changes, more, at, end)
             changed += 1
-            seen += sum(numbers[org_id].total() for org_id in more)
-        else:
+            seen += new
+        if new < MANY // 4:
             length *= 2
         at = end
     return at, changed, seen
@@ -159,15 +164,21 @@ def _lacks(summed: Sums, found: Sums) -> bool:
     )
 
 
-def _compare(conn: Connection, changes: dict[Key, Sums], org_ids: list[str], minute: int) -> None:
-    """Add to `changes` what the sums of these organisations' minute lack, for the spans of each length."""
-    stored = sums.of_minute(conn, org_ids, minute)
-    found = history.of_minute(conn, org_ids, minute)
-    new = {
-        Key(org_id, kind, MINUTE, minute, name): of
-        for org_id, breakdown in found.items()
-        for (kind, name), of in _bounded(breakdown).items()
-    }
+def _compare(conn: Connection, changes: dict[Key, Sums], org_ids: list[str], since: int, until: int) -> None:
+    """Add to `changes` what the sums of these organisations' minutes lack, for the spans of each length."""
+    stored: dict[tuple[str, int], dict[Key, Sums]] = defaultdict(dict)
+    for key, of in sums.of_span(conn, org_ids, since, until).items():
+        stored[key.org_id, key.at][key] = of
+    for (org_id, minute), found in history.of_span(conn, org_ids, since, until).items():
+        before = stored[org_id, minute]
+        if _lacks(before.get(Key(org_id, "", MINUTE, minute, ""), Counter()), found["", ""]):
+            _add_difference(changes, org_id, minute, before, found)
+
+
+def _add_difference(
+    changes: dict[Key, Sums], org_id: str, minute: int, stored: dict[Key, Sums], found: Breakdown
+) -> None:
+    new = {Key(org_id, kind, MINUTE, minute, name): of for (kind, name), of in _bounded(found).items()}
     for key in stored.keys() | new.keys():
         lacking = difference(new.get(key, Counter()), stored.get(key, Counter()))
         if not lacking:

@@ -1,4 +1,4 @@
-"""What the tables of runs and turns have of a minute.
+"""What the tables of runs and turns have of a span of minutes.
 
 A run that has ended never changes and neither does a turn, so a minute with as many of them as were summed has nothing
 new: their numbers, which indexes have, are compared before rows are looked at.
@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, text
+from sqlalchemy import Connection, case, select, text
 
 from runyard_common.runs.rules.lifecycle import TERMINAL
 from runyard_common.statistics.rules import COMPARED, MINUTE, RUN, TURNS, WAIT, Sums, bucket, failure
@@ -20,7 +20,7 @@ from runyard_common.values.ids import first_uuid7
 #: Organisations asked about in one statement.
 _AT_ONCE: Final = 200
 
-#: By organisation, then by kind ("" is all of its runs) and name.
+#: Of one minute: by kind ("" is all runs of the organisation) and name.
 Breakdown = dict[tuple[str, str], Sums]
 
 # A loose index scan: one probe an organisation, and one a count.
@@ -47,7 +47,7 @@ _OLDEST = text("SELECT min(id) FROM tasks")
 def oldest(conn: Connection) -> float | None:
     """When the oldest run was submitted, by its id, in epoch seconds."""
     found = conn.execute(_OLDEST).scalar()
-    return None if found is None else int(found.replace("-", "")[:12], 16) / 1000
+    return None if found is None else _made_at(found)
 
 
 def numbers(conn: Connection, since: int, until: int) -> dict[str, Sums]:
@@ -69,32 +69,36 @@ def numbers(conn: Connection, since: int, until: int) -> dict[str, Sums]:
     return found
 
 
-def of_minute(conn: Connection, org_ids: Iterable[str], minute: int) -> dict[str, Breakdown]:
-    """All that these organisations' runs did in a minute that begins at this epoch second."""
-    found: dict[str, Breakdown] = {}
+def of_span(
+    conn: Connection, org_ids: Iterable[str], since: int, until: int
+) -> dict[tuple[str, int], Breakdown]:
+    """All that these organisations' runs did in a span, by organisation and minute (its first epoch second)."""
+    found: dict[tuple[str, int], Breakdown] = defaultdict(lambda: defaultdict(Counter))
     ids = sorted(org_ids)
     for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        for org_id in some:
-            found[org_id] = defaultdict(Counter)
         for rows in (_submitted, _ended, _asked):
-            for org_id, dimensions, sums in rows(conn, some, minute):
+            for org_id, at, dimensions, sums in rows(conn, ids[start : start + _AT_ONCE], since, until):
+                breakdown = found[org_id, int(at) - int(at) % MINUTE]
                 for dimension in dimensions:
-                    found[org_id][dimension].update(sums)
+                    breakdown[dimension].update(sums)
     return found
 
 
-_Found = tuple[str, list[tuple[str, str]], Sums]
+_Found = tuple[str, float, list[tuple[str, str]], Sums]
 
 
-def _submitted(conn: Connection, org_ids: Sequence[str], minute: int) -> Iterator[_Found]:
-    by = (Task.org_id, Task.agent_id, Task.key_id, Task.end_user_id)
-    mine = Task.org_id.in_(org_ids), Task.id >= first_uuid7(minute), Task.id < first_uuid7(minute + MINUTE)
-    for row in conn.execute(select(*by, func.count().label("runs")).where(*mine).group_by(*by)):
-        yield row.org_id, _dimensions(row), Counter(submitted=row.runs)
+def _submitted(conn: Connection, org_ids: Sequence[str], since: int, until: int) -> Iterator[_Found]:
+    columns = (Task.id, Task.org_id, Task.agent_id, Task.key_id, Task.end_user_id)
+    mine = Task.org_id.in_(org_ids), Task.id >= first_uuid7(since), Task.id < first_uuid7(until)
+    for row in conn.execute(select(*columns).where(*mine)):
+        yield row.org_id, _made_at(row.id), _dimensions(row), Counter(submitted=1)
 
 
-def _ended(conn: Connection, org_ids: Sequence[str], minute: int) -> Iterator[_Found]:
+def _made_at(id_: str) -> float:
+    return int(id_.replace("-", "")[:12], 16) / 1000
+
+
+def _ended(conn: Connection, org_ids: Sequence[str], since: int, until: int) -> Iterator[_Found]:
     query = select(
         Task.org_id,
         Task.agent_id,
@@ -108,12 +112,12 @@ def _ended(conn: Connection, org_ids: Sequence[str], minute: int) -> Iterator[_F
     ).where(
         Task.org_id.in_(org_ids),
         Task.status.in_([status.value for status in TERMINAL]),
-        Task.finished_at >= minute,
-        Task.finished_at < minute + MINUTE,
+        Task.finished_at >= since,
+        Task.finished_at < until,
         Task.finished_at.is_not(None),
     )
     for row in conn.execute(query):
-        yield row.org_id, _dimensions(row), _ending(row)
+        yield row.org_id, row.finished_at, _dimensions(row), _ending(row)
 
 
 def _ending(row: Any) -> Sums:
@@ -127,18 +131,16 @@ def _ending(row: Any) -> Sums:
     return sums
 
 
-def _asked(conn: Connection, org_ids: Sequence[str], minute: int) -> Iterator[_Found]:
-    by = (Turn.org_id, Turn.agent_id, Turn.key_id, Turn.model, Task.end_user_id)
-    sums = [func.sum(getattr(Turn, name)).label(name) for name in TURNS[1:]]
+def _asked(conn: Connection, org_ids: Sequence[str], since: int, until: int) -> Iterator[_Found]:
+    used = [getattr(Turn, name) for name in TURNS[1:]]
     query = (
-        select(*by, func.count().label("turns"), *sums)
+        select(Turn.org_id, Turn.agent_id, Turn.key_id, Turn.model, Turn.at, Task.end_user_id, *used)
         .outerjoin(Task.__table__, Task.id == Turn.task_id)
-        .where(Turn.org_id.in_(org_ids), Turn.at >= minute, Turn.at < minute + MINUTE)
-        .group_by(*by)
+        .where(Turn.org_id.in_(org_ids), Turn.at >= since, Turn.at < until)
     )
     for row in conn.execute(query):
-        used = Counter({name: int(getattr(row, name) or 0) for name in TURNS})
-        yield row.org_id, [*_dimensions(row), ("model", row.model)], used
+        sums: Sums = Counter({name: int(getattr(row, name)) for name in TURNS[1:]} | {"turns": 1})
+        yield row.org_id, row.at, [*_dimensions(row), ("model", row.model)], sums
 
 
 def _dimensions(row: Any) -> list[tuple[str, str]]:

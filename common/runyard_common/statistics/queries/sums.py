@@ -77,11 +77,16 @@ def minute_totals(conn: Connection, since: int, until: int) -> dict[str, Sums]:
     }
 
 
-def of_minute(conn: Connection, org_ids: Iterable[str], minute: int) -> dict[Key, Sums]:
-    """All that is summed of these organisations' minute."""
+def of_span(conn: Connection, org_ids: Iterable[str], since: int, until: int) -> dict[Key, Sums]:
+    """All that is summed of these organisations' minutes in a span."""
     found: dict[Key, Sums] = {}
     for some in _batches(sorted(org_ids)):
-        mine = Statistic.step == MINUTE, Statistic.at == minute, Statistic.org_id.in_(some)
+        mine = (
+            Statistic.step == MINUTE,
+            Statistic.at >= since,
+            Statistic.at < until,
+            Statistic.org_id.in_(some),
+        )
         found |= _by_key(conn, select(*_KEY, *_COUNTS, Statistic.distributions).where(*mine))
     return found
 

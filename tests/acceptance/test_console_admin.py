@@ -133,6 +133,7 @@ def test_a_webhook_from_its_making_to_its_end(page: Page, stack: Stack, receiver
     expect(page.locator("main .sub").first).to_contain_text("disabled by hand")
     press(page, "given up")
     expect(page.locator("main tbody tr")).to_have_count(1)
+    expect(page.locator("main tbody tr")).to_contain_text("given up: ")
     assert "state=dead" in page.url
     receiver.status = 200
     press(page, "Enable")

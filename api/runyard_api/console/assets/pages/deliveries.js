@@ -10,11 +10,14 @@ const STATES = [["", "all"], ["pending", "on the way"], ["success", "delivered"]
 const NAMES = Object.fromEntries(STATES);
 const POLL = 700; // milliseconds
 
+const REASONS = { endpoint_disabled: "the webhook was disabled", endpoint_deleted: "the webhook was deleted" };
+
 // What came of a delivery, in a sentence.
 export function outcome(d) {
   const took = d.latency_ms != null ? ` in ${d.latency_ms} ms` : "";
   if (d.state === "success") return `Delivered: the receiver answered ${d.status_code}${took}.`;
-  const why = d.error?.replace(/\.$/, "") || (d.status_code && `the receiver answered ${d.status_code}`);
+  const why = REASONS[d.error] || d.error?.replace(/\.$/, "")
+    || (d.status_code && `the receiver answered ${d.status_code}`);
   if (d.state === "dead") return `Not delivered, and given up: ${why ?? "no answer"}.`;
   return why ? ["Not delivered: ", why, ". It is tried again ", when(d.next_attempt_at), "."] : "On its way.";
 }

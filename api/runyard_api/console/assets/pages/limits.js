@@ -93,5 +93,6 @@ function effectOf(fields, values) {
   const over = values.reduce((sum, one) => sum + Math.max(0, one.in_use - bound), 0);
   const admitted = values.reduce((sum, one) => sum + Math.min(one.waiting, Math.max(0, bound - one.in_use)), 0);
   if (over) return `${now} With ${bound}, ${over} more run than it allows: they go on, and others wait until they end.`;
+  if (!total(values, "waiting")) return `${now} With ${bound}, nothing changes for the runs of now.`;
   return `${now} With ${bound}, ${admitted} of those that wait may start at once.`;
 }

@@ -105,6 +105,13 @@ sbom: setup ## Write the bill of materials of a release (CycloneDX) to dist/runy
 audit: setup ## Look the pinned dependencies up in the advisory database (needs the internet)
 	@$(BIN)/uv tool run --quiet --from $(AUDIT_TOOL) pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
+# Sphinx, in an environment of its own.
+DOCS_TOOLS := --with sphinx==9.0.4 --with myst-parser==5.2.0 --with furo==2025.12.19
+
+.PHONY: docs
+docs: setup ## Build the documentation as a site, which opens from a disk, in dist/docs
+	@$(BIN)/uv run --quiet --no-project $(DOCS_TOOLS) python tools/docs/build.py $(or $(OUT),dist/docs)
+
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)
 	@rm -rf .venv .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info

@@ -83,7 +83,7 @@ def _list_versions(out: Path) -> None:
     versions = [path.name for path in out.iterdir() if (path / "README.html").exists()]
     versions.sort(key=lambda name: [int(part) for part in re.findall(r"\d+", name)], reverse=True)
     lines = "".join(f'<li><a href="{name}/README.html">{name}</a></li>' for name in versions)
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Runyard</title><h1>Runyard</h1><ul>{lines}</ul>'
+    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Runyard</title><ul>{lines}</ul>'
     (out / "index.html").write_text(page + "</html>\n")
 
 

@@ -56,8 +56,8 @@ def _operation(api: Json, method: str, path: str, operation: Json) -> Iterator[s
         if "example" in content:
             yield f"```json\n{json.dumps(content['example'], indent=2, ensure_ascii=False)}\n```\n"
     yield "| answer | | type |\n| --- | --- | --- |"
-    for code, answer in operation["responses"].items():
-        answer = _resolved(api, answer)
+    for code, given in operation["responses"].items():
+        answer = _resolved(api, given)
         kinds = [
             f"{_type(api, content.get('schema', {}))} (`{kind}`)"
             for kind, content in answer.get("content", {}).items()

@@ -124,14 +124,21 @@ class Context(_RunInfo, AwaitedCalls):
 
     @abstractmethod
     async def model_turn(
-        self, name: str, call: Callable[[], ModelTurn | Awaitable[ModelTurn]], *, agent: str | None = None
+        self,
+        name: str,
+        call: Callable[[], ModelTurn | Awaitable[ModelTurn]],
+        *,
+        agent: str | None = None,
+        asked: str | None = None,
     ) -> Any:
         """Ask a model once across crashes: `call()` asks it, and the `value` of the turn it returns is the result.
 
         For loops of your own or of another library. The turn's journal entry, events, usage and cost are written in
         one transaction; a replay returns the value and asks no model. Before a turn that is not on record the run's
         budget, its organisation's balance and its limit of turns are checked. `agent` is whose turn the log shows,
-        where that is not the run's agent.
+        where that is not the run's agent. `asked` is a text of what is asked, such as the request: turns of one name
+        that run side by side are found again by it, in whichever order they come. Without it they are found by their
+        order.
 
         Raises `ProviderError` for a provider's failure that may pass, another `AgentError` for one that will not.
         """
@@ -270,7 +277,9 @@ class BlockingContext(_RunInfo, BlockingCalls):
     """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
 
     @abstractmethod
-    def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:
+    def model_turn(
+        self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None, asked: str | None = None
+    ) -> Any:
         """See `Context.model_turn`."""
 
     @abstractmethod

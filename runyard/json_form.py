@@ -288,12 +288,14 @@ def _text_of(error: BaseException) -> str:
 
 def _dumped(value: Any) -> Any:
     try:
-        dumped = value.model_dump(mode="json")
+        dumped = value.model_dump(mode="json", by_alias=True)  # as the schema of its input has it
     except (TypeError, ValueError):
-        return value.model_dump()  # a field that the model cannot write has the form it has elsewhere
+        return value.model_dump(
+            by_alias=True
+        )  # a field that the model cannot write has the form it has elsewhere
     if b"null" in orjson.dumps(dumped, default=str):  # a NaN, where the field is typed Any
         try:
-            _Walk().convert(value.model_dump(), 0)
+            _Walk().convert(value.model_dump(by_alias=True), 0)
         except _NotFinite:
             raise
         except NotJson:

@@ -109,11 +109,7 @@ class Typed(Generic[T]):
 
     def output_schema(self) -> JsonObject:
         """The JSON Schema of the JSON form of its values."""
-        config: Mapping[str, Any] = getattr(self.kind, "model_config", None) or {}
-        by_alias = bool(config.get("serialize_by_alias"))
-        return _rooted(
-            self._bare.json_schema(mode="serialization", by_alias=by_alias, schema_generator=_Schemas)
-        )
+        return _rooted(self._bare.json_schema(mode="serialization", schema_generator=_Schemas))
 
     @functools.cached_property
     def _bare(self) -> TypeAdapter[T]:

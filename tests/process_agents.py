@@ -255,7 +255,7 @@ def crashes(ctx: BlockingContext, args: dict[str, Any]) -> int:
 def signals(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Orders its worker to leave."""
     if args["to"] == "its worker":
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), args["number"])
     elif args["to"] == "its worker's group":
         os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
     else:

@@ -57,7 +57,7 @@ class JournaledTransport(httpx2.AsyncBaseTransport):
         call = _Call(exchange, request)
         begun: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
-        turn = asyncio.create_task(self._ctx.model_turn(self._vendor, lambda: self._ask(call, begun, pieces)))
+        turn = asyncio.create_task(self._turn(call, begun, pieces))
         turn.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             await asyncio.wait({turn, begun}, return_when=asyncio.FIRST_COMPLETED)
@@ -69,6 +69,12 @@ class JournaledTransport(httpx2.AsyncBaseTransport):
         except asyncio.CancelledError:
             turn.cancel()
             raise
+
+    async def _turn(
+        self, call: _Call, begun: asyncio.Future[Answer], pieces: asyncio.Queue[bytes | None]
+    ) -> Any:
+        asked = call.exchange.asked
+        return await self._ctx.model_turn(self._vendor, lambda: self._ask(call, begun, pieces), asked=asked)
 
     async def _ask(
         self, call: _Call, begun: asyncio.Future[Answer], pieces: asyncio.Queue[bytes | None]
@@ -132,7 +138,10 @@ class BlockingJournaledTransport(httpx2.BaseTransport):
             return self._inner().send(request, stream=True)
         call = _Call(exchange, request)
         pieces: queue.SimpleQueue[Answer | bytes | _Turn] = queue.SimpleQueue()
-        turn = _Turn(lambda: self._ctx.model_turn(self._vendor, lambda: self._ask(call, pieces)), pieces)
+        asked = exchange.asked
+        turn = _Turn(
+            lambda: self._ctx.model_turn(self._vendor, lambda: self._ask(call, pieces), asked=asked), pieces
+        )
         first = pieces.get()
         if isinstance(first, Answer):
             return first.response(_BlockingPieces(turn, pieces, call))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -233,3 +236,67 @@ def test_the_library_of_a_client_is_imported_in_a_thread_before_its_first_run(
     for _ in range(2):
         assert run(whole, {"url": server.url}).status == "completed"
     assert imported == [(("openai", "anthropic"), 0, "imports-0")]
+
+
+@agent("@clients/side_by_side")
+async def side_by_side(ctx: Context, args: dict[str, Any]) -> list[Any]:
+    """Calls that come in any order, before and behind a wait."""
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+
+    async def ask(text: str) -> Any:
+        await asyncio.sleep(os.urandom(1)[0] / 10_000)
+        answer = await client.chat.completions.create(model="gpt-test", messages=_user(text))
+        return answer.choices[0].message.content
+
+    found = await asyncio.gather(*(ask(f"q{number}") for number in range(6)))
+    await ctx.ask("on?")
+    return [*found, *await asyncio.gather(*(ask(f"q{number}") for number in range(6, 9)))]
+
+
+@agent("@clients/side_by_side_in_threads")
+def side_by_side_in_threads(ctx: BlockingContext, args: dict[str, Any]) -> list[Any]:
+    """The same in threads of the agent's own."""
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+
+    def ask(number: int) -> Any:
+        answer = client.chat.completions.create(model="gpt-test", messages=_user(f"q{number}"))
+        return answer.choices[0].message.content
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(ask, range(6)))
+        ctx.ask("on?")
+        return [*found, *pool.map(ask, range(6, 9))]
+
+
+@pytest.mark.parametrize("of", [side_by_side, side_by_side_in_threads])
+@pytest.mark.parametrize("crash", [[], [3], [6]])
+def test_calls_side_by_side_get_their_own_answers_again(
+    server: ModelServer, of: Any, crash: list[int]
+) -> None:
+    server.respond = lambda request: reply(f"answer to {request['messages'][-1]['content']}")
+    outcome = run(of, {"url": server.url}, answers={"on?": True}, crash_after=crash)
+    assert outcome.error is None
+    assert outcome.output == [f"answer to q{number}" for number in range(9)]
+
+
+@agent("@clients/by_the_clock")
+async def by_the_clock(ctx: Context, args: dict[str, Any]) -> list[Any]:
+    """Requests that differ at each attempt."""
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+    found = []
+    for _ in range(2):
+        answer = await client.chat.completions.create(model="gpt-test", messages=_user(os.urandom(8).hex()))
+        found.append(answer.choices[0].message.content)
+    return [*found, await ctx.ask("on?")]
+
+
+def test_a_request_that_differs_at_each_attempt_is_found_by_its_order(server: ModelServer) -> None:
+    asked: list[str] = []
+
+    def answer(request: dict[str, Any]) -> Any:
+        asked.append(request["messages"][-1]["content"])
+        return reply(f"answer {len(asked)}")
+
+    server.respond = answer
+    outcome = run(by_the_clock, {"url": server.url}, answers={"on?": True})
+    assert (outcome.output, len(asked)) == (["answer 1", "answer 2", True], 2)

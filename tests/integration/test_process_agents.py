@@ -197,12 +197,15 @@ async def test_a_process_may_order_itself_to_leave_but_not_its_worker(site_url: 
     async with Installation(site_url) as site:
         await _published(site, "signals")
         await site.engine()
-        for to, code in (
-            ("its worker", "worker_signalled"),
-            ("its worker's group", "worker_signalled"),
-            ("itself", "process_crashed"),
+        for to, number, code in (
+            ("its worker", signal.SIGTERM, "worker_signalled"),
+            ("its worker", signal.SIGKILL, "worker_signalled"),
+            ("its worker", signal.SIGSTOP, "worker_signalled"),
+            ("its worker", signal.SIGSEGV, "worker_signalled"),
+            ("its worker's group", None, "worker_signalled"),
+            ("itself", None, "process_crashed"),
         ):
-            task = await site.ended(await site.submit("@process/signals", {"to": to}))
+            task = await site.ended(await site.submit("@process/signals", {"to": to, "number": number}))
             assert task.error is not None
             assert (task.error["code"], task.error["cause"]) == (code, "agent")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 from pathlib import Path
 
@@ -102,3 +103,20 @@ def test_the_lock_is_released_when_its_work_fails(tmp_path: Path) -> None:
         raise ValueError("broken")
     assert not is_held(tmp_path / "db-write.lock")
     assert not is_held(tmp_path / "db-queue.lock")
+
+
+def test_a_child_forked_in_the_middle_does_not_keep_the_lock(tmp_path: Path) -> None:
+    lock = FairWriteLock(str(tmp_path / "db"))
+    read, write = os.pipe()
+    with lock.hold():
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)  # until the test lets it end
+            os._exit(0)
+    try:
+        assert not is_held(tmp_path / "db-write.lock")
+    finally:
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)

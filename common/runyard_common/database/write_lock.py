@@ -65,5 +65,10 @@ def _lock(path: str, end: float) -> int | None:
 
 
 def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
+    if descriptor is None:
+        return
+    try:
+        # A child that was forked meanwhile has the same open file: closing ours alone would leave it the lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
         os.close(descriptor)

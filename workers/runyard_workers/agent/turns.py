@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2s
 from typing import Any, Final
 
 from runyard.errors import AgentError, Rejected
 from runyard.turns import ModelTurn, ToolCall, ToolResult
 from runyard_common.agents.service.model_choice import KEYS, local_url
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.rules.journal import Step
+from runyard_common.runs.rules.journal import ASKED, TOGETHER, Step
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.settings import Settings
 from runyard_common.usage.queries import ModelTurn as Used
@@ -79,6 +80,7 @@ class Turns:
         self._attempt = attempt
         self._turn = 0  # model turns that were begun, in all attempts
         self._calls: dict[str, int] = {}  # the turn that made each call
+        self._asking = self._asked = 0  # turns with a text of what they ask: under way, and begun
         for entry in attempt.replay.entries:
             if entry.kind in ("model", UNORDERED):
                 self._note(entry.detail)
@@ -96,13 +98,28 @@ class Turns:
     # -- model turns ---------------------------------------------------------------------------------------
 
     async def model_turn(
-        self, name: str, call: Callable[[], Any], agent: str | None, suspend: Suspend
+        self, name: str, call: Callable[[], Any], agent: str | None, asked: str | None, suspend: Suspend
     ) -> Any:
         """See `Context.model_turn`."""
-        step = Step(self._attempt.replay.key(f"model:{name}"), "model", name, "idempotent")
+        replay = self._attempt.replay
+        if asked is None:
+            step = Step(replay.key(f"model:{name}"), "model", name, "idempotent")
+        else:
+            digest = blake2s(asked.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+            key = replay.asked_key(f"model:{name}", digest)
+            step = Step(key, "model", name, "idempotent", {ASKED: digest})
         return await self._attempt.first(step, partial(self._ask, call, agent, suspend))
 
     async def _ask(self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step) -> Any:
+        self._asking, self._asked = self._asking + 1, self._asked + 1
+        try:
+            return await self._counted_turn(call, agent, suspend, step, self._asked)
+        finally:
+            self._asking -= 1
+
+    async def _counted_turn(
+        self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step, place: int
+    ) -> Any:
         attempt = self._attempt
         self._turn += 1
         number, agent = self._turn, agent or attempt.task.agent_name
@@ -118,6 +135,8 @@ class Turns:
             "seconds": seconds,
         }
         detail = {**(step.detail or {}), _TURN: number, _CALLS: [one.id for one in turn.tool_calls]}
+        if ASKED in detail and (self._asking > 1 or self._asked > place):
+            detail[TOGETHER] = True
         logged = (*_logged(turn, number, agent), events.model_turn(number, agent, used, more))
         entry = attempt.ending(replace(step, name=used.model, detail=detail), value, events=logged)
         await attempt.write(end_turn, EndTurn(entry, used))

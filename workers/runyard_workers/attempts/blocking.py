@@ -113,8 +113,10 @@ class ThreadContext(BlockingContext):
     ) -> Any:
         return self._call(self._inner.run(agent, args, returns=returns, message=message, **options))
 
-    def model_turn(self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None) -> Any:
-        return self._call(self._inner.model_turn(name, call, agent=agent))
+    def model_turn(
+        self, name: str, call: Callable[[], ModelTurn], *, agent: str | None = None, asked: str | None = None
+    ) -> Any:
+        return self._call(self._inner.model_turn(name, call, agent=agent, asked=asked))
 
     def tool_call(
         self,

@@ -281,11 +281,16 @@ class RunContext(SuspendingContext):
 
     @suspending
     async def model_turn(
-        self, name: str, call: Callable[[], ModelTurn | Awaitable[ModelTurn]], *, agent: str | None = None
+        self,
+        name: str,
+        call: Callable[[], ModelTurn | Awaitable[ModelTurn]],
+        *,
+        agent: str | None = None,
+        asked: str | None = None,
     ) -> Any:
         name = values.name(name, "ctx.model_turn")
         _refuse_no_function(call, f"ctx.model_turn {values.shown(name)}")
-        return await self._own_turns().model_turn(name, call, agent, self._suspend)
+        return await self._own_turns().model_turn(name, call, agent, asked, self._suspend)
 
     @suspending
     async def tool_call(

@@ -12,7 +12,7 @@ from typing import Any, Final
 from runyard import json_form, steps
 from runyard.errors import AgentError, JournalMismatch
 from runyard.json_form import NotJson
-from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, JournalEntry, Step, Unread
+from runyard_common.runs.rules.journal import ASKED, CONCURRENT, INSIDE, TOGETHER, JournalEntry, Step, Unread
 from runyard_common.runs.rules.tasks import Task
 from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import raised_again
@@ -62,8 +62,8 @@ class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
     __slots__ = (
-        "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places", "_pos",
-        "_redact", "_task", "_values",
+        "_asked", "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places",
+        "_pos", "_redact", "_task", "_values",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +89,9 @@ class Replay:
             if outer := (entry.detail or {}).get(INSIDE):
                 self._inside.setdefault(outer, []).append(entry.key)
         self._counts: dict[str, int] = {}
+        self._asked: dict[
+            str, dict[str, JournalEntry]
+        ] = {}  # turns that are found by what they ask, unused ones
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
         self._concurrent = any((entry.detail or {}).get(CONCURRENT) for entry in journal)
@@ -102,6 +105,26 @@ class Replay:
         name = _fitting(SCOPE.get() + self._redact(name))
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
+
+    def asked_key(self, name: str, asked: str) -> str:
+        """As `key`, of a turn that is found by what it asks: calls side by side come in any order. One that asks what
+        no turn on record asked takes the first of them where each was asked alone: times and random numbers may be part
+        of a request."""
+        base = _fitting(SCOPE.get() + self._redact(name))
+        if base not in self._asked:
+            there = [entry for entry in self.entries if entry.key.rpartition("#")[0] == base]
+            self._asked[base] = {entry.key: entry for entry in there}
+            self._counts[base] = max((int(entry.key.rpartition("#")[2]) for entry in there), default=0)
+        turns = self._asked[base]
+        details = {key: entry.detail or {} for key, entry in turns.items()}
+        found = next((key for key, detail in details.items() if detail.get(ASKED) == asked), None)
+        if found is None and not any(TOGETHER in detail for detail in details.values()):
+            found = next(iter(turns), None)
+        if found is None:
+            self._counts[base] += 1
+            return f"{base}#{self._counts[base]}"
+        del turns[found]
+        return found
 
     def question_key(self, kind: str) -> str:
         """As `key`, of the next question or review. Those of a step are numbered apart: once the step has finished its

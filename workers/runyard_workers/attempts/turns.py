@@ -39,7 +39,7 @@ class Turns(Protocol):
     """Journals the turns and calls of one attempt."""
 
     async def model_turn(
-        self, name: str, call: Callable[[], Any], agent: str | None, suspend: Suspend, /
+        self, name: str, call: Callable[[], Any], agent: str | None, asked: str | None, suspend: Suspend, /
     ) -> Any:
         """See `Context.model_turn`."""
 

@@ -13,9 +13,14 @@ from runyard.errors import AgentError
 _ORDERS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP})
 
 
-def refuse(number: int) -> None:
-    """Refuse a signal of a run to its worker, if it is an order to leave: `AgentError` worker_signalled."""
-    if number in _ORDERS:
+#: Signals that end or hold up no process that does not wait for them.
+_HARMLESS: Final = frozenset({0, signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
+
+
+def refuse(number: int, *, own: bool = True) -> None:
+    """Refuse a signal of a run to its worker, if it is an order to leave: `AgentError` worker_signalled. `own`: the
+    run is in that process. Of another one it may not end or stop it by any signal."""
+    if number in _ORDERS or not (own or number in _HARMLESS):
         raise AgentError(
             f"The run sent {signal.Signals(number).name} to its worker's process, which serves other runs too. "
             "To end, a run returns or raises.",
@@ -35,6 +40,6 @@ def protect(worker: int) -> None:
         if (event == "os.kill" and args[0] in (worker, -1, -group)) or (
             event == "os.killpg" and args[0] == group
         ):
-            refuse(args[1])
+            refuse(args[1], own=False)
 
     sys.addaudithook(audit)

@@ -34,7 +34,7 @@ def install() -> None:
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event == "os.kill":
         if args[0] in (0, -1, os.getpid(), os.getppid()):
-            _refuse(args[1])
+            _refuse(args[1], own=args[0] != os.getppid())
     elif event == "os.killpg":
         if args[0] in (0, os.getpgrp()):
             _refuse(args[1])
@@ -42,9 +42,9 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         _refuse(args[1])
 
 
-def _refuse(number: int) -> None:
+def _refuse(number: int, *, own: bool = True) -> None:
     if RUN.get() is not None:
-        orders.refuse(number)
+        orders.refuse(number, own=own)
 
 
 def _refusing(call: Callable[..., Any], usual: int) -> Callable[..., Any]:

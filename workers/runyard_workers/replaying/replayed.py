@@ -10,7 +10,7 @@ from runyard.checkpoints import CheckpointLog, PastCheckpoints
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Named
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, JournalEntry, Step
+from runyard_common.runs.rules.journal import ASKED, CONCURRENT, INSIDE, TOGETHER, JournalEntry, Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.service import steps
 from runyard_common.runs.service.attempts import Asked
@@ -26,7 +26,7 @@ from runyard_workers.attempts.turns import Turns
 _NOTES = (steps.end, steps.emit)
 #: Calls that have no entry of their own: what they do has.
 _WITHOUT_ENTRY = ("map", "gather")
-_OURS = (CONCURRENT, INSIDE, "task_id", "until", "turn", "calls")
+_OURS = (ASKED, CONCURRENT, INSIDE, TOGETHER, "task_id", "until", "turn", "calls")
 
 
 class ReplayedAttempt(Attempt):

@@ -10,6 +10,10 @@ from typing import Any, Final, NamedTuple
 CONCURRENT: Final = "beside"
 #: In the detail of a step that began inside another: the key of that one.
 INSIDE: Final = "inside"
+#: In the detail of a model turn: what was asked, as a digest.
+ASKED: Final = "asked"
+#: In the detail of such a turn: others were asked meanwhile, so that these come in any order.
+TOGETHER: Final = "together"
 
 
 @dataclass(frozen=True, slots=True)

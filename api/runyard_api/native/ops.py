@@ -14,7 +14,7 @@ from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
 from runyard_api.native.front import NativeRoutes, Paging, page, when
-from runyard_api.native.runs.task_view import brief
+from runyard_api.native.runs.task_view import listed
 from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
@@ -214,14 +214,5 @@ async def dead_letters(call: Call) -> Response:
     """List the dead letters: failed tasks, newest first. POST /tasks/{id}/retry gives one more try."""
     given = call.query(Paging)
     rows = await call.read(tasks.failed_page, given.limit + 1, given.before)
-    items = [
-        brief(t)
-        | {
-            "error": t.error,
-            "attempt": t.attempt,
-            "retries": t.retries or {},
-            "finished_at": when(t.finished_at),
-        }
-        for t in rows
-    ]
+    items = [listed(t) | {"error": t.error, "retries": t.retries or {}} for t in rows]
     return reply(page(items, given.limit, [t.id for t in rows], rows.more))

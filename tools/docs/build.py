@@ -18,7 +18,7 @@ import reference
 from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).parents[2]
-#: What the site has, by who reads it; a folder stands for its pages.
+#: What the site has, by who reads it; a folder means its pages.
 CONTENTS = {
     "Begin": ["docs/installation", "docs/ten-minutes"],
     "Write agents": ["docs/agents", "docs/adapters/", "docs/testing"],

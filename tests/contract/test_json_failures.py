@@ -76,6 +76,8 @@ SERVER = {
     "limits delete": NOWHERE,
     "workers list": "",
     "workers queue": "",
+    "workers drain": NOWHERE,
+    "workers resume": NOWHERE,
     "usage": "",
 }
 HOME = {
@@ -119,6 +121,8 @@ MISSING = {
     "webhooks deliveries": (NOWHERE, "webhook_not_found"),
     "webhooks redeliver": (NOWHERE, "delivery_not_found"),
     "limits delete": (NOWHERE, "limit_not_found"),
+    "workers drain": (NOWHERE, "worker_not_found"),
+    "workers resume": (NOWHERE, "worker_not_found"),
 }
 
 

@@ -136,6 +136,10 @@ def test_workers_the_queue_and_usage_are_shown(
 ) -> None:
     assert runyard("workers", "list")[0]["state"] == "alive"
     assert runyard("workers", "queue")["workers"] >= 1
+    worker = runyard("workers", "list")[0]["id"]
+    assert runyard("workers", "drain", worker)["state"] in ("draining", "drained")
+    assert runyard("workers", "resume", worker)["state"] == "alive"
+    assert live.run("@demo/echo", {"n": 1})["status"] == "completed"
     report = runyard("usage", "--by", "model", "--since", "7d")
     assert report["by"] == "model"
     for words in (("workers", "list"), ("workers", "queue"), ("usage", "--since", "2026-01-01")):

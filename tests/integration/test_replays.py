@@ -197,6 +197,23 @@ async def test_code_that_ends_before_its_journal_does_not_fit(database_url: str)
     assert (str(what.misfit.journal), what.misfit.code) == ("step 'second' (second#1)", None)
 
 
+async def test_code_without_a_compensation_that_is_registered_does_not_fit(database_url: str) -> None:
+    async def undoes(ctx: Context, args: dict[str, Any]) -> Any:
+        await ctx.step("first", lambda: 1)
+        await ctx.on_failure("undo first", lambda: None)
+        return await ctx.ask("on?")
+
+    found = await record(undoes, database_url)
+
+    async def no_more(ctx: Context, args: dict[str, Any]) -> Any:
+        await ctx.step("first", refuse)
+        return await ctx.ask("on?")
+
+    what = replay(changed(no_more), found)
+    assert what.misfit is not None
+    assert "undo first" in str(what.misfit.journal)
+
+
 async def test_an_error_of_the_code_itself_is_named(database_url: str) -> None:
     found = await record(two_steps, database_url)
 

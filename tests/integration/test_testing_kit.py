@@ -179,6 +179,23 @@ def test_history_and_files_reach_the_agent() -> None:
     assert "a note" in result.prompts[0].text
 
 
+def test_what_a_child_asks_is_answered_too() -> None:
+    @agent("@kit/asks")
+    async def asks(ctx: Context, args: dict[str, Any]) -> Any:
+        return await ctx.ask(f"q{args['n']}")
+
+    @agent("@kit/has_two_ask")
+    async def has_two_ask(ctx: Context, args: dict[str, Any]) -> Any:
+        found = await ctx.gather(*(ctx.run(asks, {"n": n}) for n in (1, 2)))
+        return [*found, await ctx.ask("and?")]
+
+    outcome = run(has_two_ask, answers={"q1": "a", "q2": "b", "and?": "c"})
+    assert outcome.error is None
+    assert outcome.output == ["a", "b", "c"]
+    with pytest.raises(AssertionError, match="No answer to 'q2'"):
+        run(has_two_ask, answers={"q1": "a"})
+
+
 def test_a_child_agent_runs_too() -> None:
     @agent("@kit/parent")
     async def parent(ctx: Context, args: dict[str, Any]) -> Any:

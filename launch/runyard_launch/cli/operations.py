@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from runyard_launch.cli.listing import Limit
+from runyard_launch.cli.listing import Limit, at
 from runyard_launch.cli.remote import KeyFile, Url, ask, connected, show
-from runyard_launch.cli.terminal import AsJson, examples, instant, print_rows
+from runyard_launch.cli.terminal import AsJson, done, examples, instant, print_rows
 from runyard_launch.problems import CommandFailed, Outcome
 
-workers_app = typer.Typer(no_args_is_help=True, help="See workers, and what waits for them.")
+workers_app = typer.Typer(no_args_is_help=True, help="See and drain workers, and what waits for them.")
 usage_app = typer.Typer()
 _WORKERS = {
     "id": "worker", "host": "host", "pid": "pid", "state": "state", "load": "runs", "loop_lag_s": "loop lag, s",
@@ -39,6 +39,28 @@ def list_workers(url: Url = "", key_file: KeyFile = None, as_json: AsJson = Fals
         found = ask(client, "GET", "/ops/workers")["data"]
     shown = [row | {"load": f"{row['running']} of {row['capacity']}"} for row in found]
     print_rows(found if as_json else shown, _WORKERS, as_json)
+
+
+Worker = Annotated[str, typer.Argument(help="The worker's id (`runyard workers list`).")]
+
+
+@workers_app.command()
+def drain(worker: Worker, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Let a worker take no further run.
+
+    Runs that it has go on; it stays, idle, until it is resumed or stopped.
+    """
+    with connected(url, key_file) as client:
+        changed = ask(client, "POST", at("/ops/workers/{}/drain", worker), {})
+    done(f"Worker {worker} takes no further run.", changed, as_json)
+
+
+@workers_app.command()
+def resume(worker: Worker, url: Url = "", key_file: KeyFile = None, as_json: AsJson = False) -> None:
+    """Let a drained worker take runs again."""
+    with connected(url, key_file) as client:
+        changed = ask(client, "POST", at("/ops/workers/{}/resume", worker), {})
+    done(f"Worker {worker} takes runs again.", changed, as_json)
 
 
 @workers_app.command()

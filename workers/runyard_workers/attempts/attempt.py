@@ -153,9 +153,9 @@ class Attempt:
                 self._replay.ignore_order()
         return self._replay
 
-    def unused(self) -> list[str]:
+    def unused(self, *more: str) -> list[str]:
         """As `Replay.unused`."""
-        return [] if self._replay is None and not self.claimed.journal else self.replay.unused()
+        return [] if self._replay is None and not self.claimed.journal else self.replay.unused(*more)
 
     @property
     def task(self) -> Task:

@@ -240,9 +240,10 @@ class Replay:
                 journaled=left,
             )
 
-    def unused(self) -> list[str]:
-        """Finished steps that this attempt did not ask for again: at the end there must be none."""
-        return [key for key in self._left if self._entries[key].kind in ("step", "child")]
+    def unused(self, *more: str) -> list[str]:
+        """Finished steps that this attempt did not ask for again: at the end there must be none. `more`: further kinds
+        of entries."""
+        return [key for key in self._left if self._entries[key].kind in ("step", "child", *more)]
 
     def remember(self, step: Step, state: str, value: Any) -> None:
         """Add what this attempt has written."""

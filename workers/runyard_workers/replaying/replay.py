@@ -13,6 +13,7 @@ from runyard.authoring import AgentDefinition, newest
 from runyard.errors import JournalMismatch
 from runyard.replays import Difference, Misfit, Named, NotReplayable, Replay
 from runyard_common.database.engine import Database
+from runyard_common.runs.rules.endings import REGISTERED
 from runyard_common.runtime import NoNotifier, Runtime
 from runyard_common.settings import Settings
 from runyard_common.stream.live import Live
@@ -100,7 +101,7 @@ async def _judged(
         return _raised(attempt, error, recording, made)
     if attempt.misfit is not None:
         return made(False, "completed", misfit=_misfit(attempt, attempt.misfit[0]))
-    if unused := attempt.unused():
+    if unused := attempt.unused(REGISTERED):
         return made(False, "completed", misfit=_unused(attempt, unused[0]))
     _note_unasked(attempt)
     if recording.status == "completed" and recording.output != result.output:
@@ -117,7 +118,7 @@ def _left(attempt: ReplayedAttempt, left: Suspended, made: Callable[..., Replay]
     following = attempt.stopped or _waits_for(left.ended)
     # What runs at once is compared at the end alone: an entry that is left may be one that nothing asks for any more.
     settled = attempt.stopped is not None or bool(left.ended.asked)
-    skipped = attempt.unused() if settled else []
+    skipped = attempt.unused(REGISTERED) if settled else []
     if skipped:
         place = _place(left)
         reason = "The journal has a finished entry that the code does not ask for."

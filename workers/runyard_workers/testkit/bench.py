@@ -109,7 +109,7 @@ class Bench:
         while (task := self._task(task_id)).finished_at is None:
             if task.status in SUSPENDED:
                 self._answers.answer(task_id)
-            elif not await self._claim_and_execute():
+            elif not await self._claim_and_execute() and not self._answers.answer_another():
                 await asyncio.to_thread(self._pass_time)
             if self._conversation is not None and self._conversation.misfit is not None:
                 raise AssertionError(self._conversation.misfit)

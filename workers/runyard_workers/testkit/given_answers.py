@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runyard.testing import Decision
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
@@ -45,6 +46,15 @@ class GivenAnswers:
                 answers.review(tx, self._org, task_id, decision, "test", question.id)
             else:
                 answers.post_message(tx, self._org, task_id, answer, "test", question.id)
+
+    def answer_another(self) -> bool:
+        """Answer what a run that another has started asks, the oldest question first; whether one asks."""
+        with self._store.read() as conn:
+            open_ones = questions.inbox(OrgScope(conn, self._org), None, 1)
+        if not open_ones:
+            return False
+        self.answer(open_ones[0].task_id)
+        return True
 
     def _expire(self, question: Question, text: str) -> None:
         assert question.deadline_at is not None, f"{text!r} never expires: it has no timeout."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import _state
 from celery.contrib.testing.worker import start_worker
 
 from tests.stack import Stack
@@ -31,10 +33,15 @@ def shop(valkey_url: str) -> Iterator[redis.Redis]:
         redis.Redis.from_url(valkey_url, socket_timeout=None) as shelf,
     ):
         patch.setenv("SHOP_REDIS_URL", valkey_url)
+        # Celery registers tasks of a module with every later app of the process.
+        patch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
         sys.modules.pop(MODULE, None)
         module = importlib.import_module(MODULE)
         shelf.delete("sent", "arrived")
+        level, handlers = logging.root.level, list(logging.root.handlers)
         with start_worker(module.app, perform_ping_check=False, queues=["shop"], shutdown_timeout=30):
+            logging.root.setLevel(level)  # that of the other tests in this process, which Celery has replaced
+            logging.root.handlers[:] = handlers
             yield shelf
             shelf.rpush("arrived", "all")  # a test that failed leaves no task behind
         sys.modules.pop(MODULE, None)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 
 from runyard import Context, agent, authoring
@@ -35,6 +35,8 @@ def shop(valkey_url: str) -> Iterator[ModuleType]:
     """The authors' module, imported as it is, with a worker of theirs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOP_REDIS_URL", valkey_url)
+        # Celery registers tasks of a module with every later app of the process.
+        patch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
         module = importlib.import_module("tests.fakes.authors.shop_tasks")
         level, handlers = logging.root.level, list(logging.root.handlers)
         with start_worker(module.app, perform_ping_check=False, queues=["shop"], shutdown_timeout=30):

@@ -57,11 +57,12 @@ async def test_a_shielded_block_ends_before_its_run_is_interrupted(isolation: st
 
 @pytest.mark.anyio
 async def test_a_shield_has_an_end(database_url: str) -> None:
-    left = asyncio.Event()
+    began, left = asyncio.Event(), asyncio.Event()
 
     async def shielded(ctx: Context, args: dict[str, Any]) -> None:
         try:
             async with ctx.shield(0.2):
+                began.set()
                 await asyncio.sleep(600)
         finally:
             left.set()
@@ -69,9 +70,10 @@ async def test_a_shield_has_an_end(database_url: str) -> None:
     async with Installation(database_url) as site:
         engine = await site.engine()
         task_id = await site.submit(site.publish(shielded))
-        await until(lambda: engine.running == 1 and site.task(task_id).status is Status.RUNNING)
+        await asyncio.wait_for(began.wait(), 20)
         _cancel(site, task_id)
         await asyncio.wait_for(left.wait(), 20)
+        await until(lambda: engine.running == 0)
 
 
 def test_a_time_limit_waits_for_a_shield() -> None:

@@ -38,6 +38,8 @@ def test_every_surface_refuses_what_goes_over_the_rate_and_returns_when_to_come_
     used_up: httpx2.Client, operation: Operation
 ) -> None:
     path = re.sub(r"\{\w+(?::\w+)?\}", "00000000-0000-7000-8000-000000000000", operation.paths[0])
+    while used_up.get("/api/v1/me").is_success:
+        pass  # a minute has passed since the last one
     answer = used_up.request(operation.method, path)
     assert answer.status_code == 429, answer.text
     assert 1 <= int(answer.headers["retry-after"]) <= 120

@@ -52,10 +52,14 @@ class Lines(ABC):
     def end(self, token: Token[Lines | None]) -> None:
         """The run's code is over: what it has written without a line's end is a line, too. `token` is `attach`'s."""
         _OUTPUT.reset(token)
+        self.finish()
+        self.close()
+
+    def finish(self) -> None:
+        """What the code has written without a line's end is a line, too."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, RunStream):
                 stream.finish(self)
-        self.close()
 
     def close(self) -> None:
         """Accept no more lines."""

@@ -90,6 +90,7 @@ class Child:
         if start.lines_before is not None:
             output = _Output(run, start.bounds.events - start.lines_before)
             token = output.attach()
+            run.before_end = output.finish
         try:
             run.execute()
         finally:

@@ -30,6 +30,8 @@ class CodeRun:
         self._start = start
         self.calls = Calls(send)
         self._loop: CodeLoop | None = None
+        #: Called when the code is over, before the attempt hears of it.
+        self.before_end: Callable[[], object] | None = None
 
     def answer(self, message: Message) -> None:
         """Bring in a message of the attempt."""
@@ -46,11 +48,16 @@ class CodeRun:
         """Run the function and send how it ended."""
         try:
             value = values.output(self._called(), self._definition.name, self._start.bounds)
-            self.calls.send("ended", "output", value)
+            self._end("output", value)
         except Exception as error:  # noqa: BLE001 - an agent may raise anything
-            self.calls.send("ended", "failed", self._failure(error))
+            self._end("failed", self._failure(error))
         except BaseException as error:  # noqa: BLE001 - exits included
-            self.calls.send("ended", *self._ended_by(error))
+            self._end(*self._ended_by(error))
+
+    def _end(self, *how: Any) -> None:
+        if self.before_end is not None:
+            self.before_end()
+        self.calls.send("ended", *how)
 
     def close(self) -> int:
         """Cancel what the code left behind; how many of its tasks and threads go on all the same."""

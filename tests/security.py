@@ -46,6 +46,7 @@ PUBLIC = {
     "native.prometheus",
     "console.console",  # files without data
     "console.console_part",
+    "console.console_part_of_a_folder",
     "appstrate.health",
 }
 PROFILE = "0b0e7f7e-8c1c-4b7e-9a54-0d6c4ab7c2f1"

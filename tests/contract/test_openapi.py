@@ -47,6 +47,7 @@ SHAPE = {
 MEANT = re.compile(
     "should be a valid integer"  # 1.0 is an integer to JSON Schema, and none here
     "|depends on|in a circle|the same id"  # a workflow is a graph
+    "|more than 1500 steps|an instant before|write a longer step"  # how two parameters go together
     "|printable characters|a key cannot|at most 30 days|NUL character|zero-length, empty"
 )
 #: Parts of a request that the document forbids and that are no defect: unknown parameters, which the dialects take, and

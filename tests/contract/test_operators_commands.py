@@ -88,7 +88,7 @@ def test_a_schedule_from_its_preview_to_its_end(
     assert [fire["task_id"] for fire in runyard("schedules", "fires", made["id"])] == [task]
     assert invoke("schedules", "list").stdout.count("Morning") == 1  # a table for people
     assert runyard("schedules", "delete", made["id"])["deleted"] is True
-    assert runyard("schedules", "list") == []
+    assert made["id"] not in [row["id"] for row in runyard("schedules", "list")]
 
 
 def test_a_webhook_is_tried_and_its_deliveries_are_sent_once_more(
@@ -115,7 +115,7 @@ def test_a_webhook_is_tried_and_its_deliveries_are_sent_once_more(
     again = runyard("webhooks", "replay", made["id"], "--state", "success")
     assert again["count"] == len(again["delivery_ids"]) > 0
     assert runyard("webhooks", "delete", made["id"])["deleted"] is True
-    assert runyard("webhooks", "list") == []
+    assert made["id"] not in [row["id"] for row in runyard("webhooks", "list")]
 
 
 def test_a_limit_keeps_what_a_second_setting_does_not_name(

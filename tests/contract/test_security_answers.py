@@ -16,7 +16,7 @@ from tests.security import OPERATIONS, World, name_of
 #: Whose answers are streams: they are cached nowhere by their own header.
 STREAM = "text/event-stream"
 #: Files without data, which a browser may keep and asks about again.
-OPEN_FILES = ("console.console", "console.console_part")
+OPEN_FILES = ("console.console", "console.console_part", "console.console_part_of_a_folder")
 
 
 @pytest.fixture(scope="module")

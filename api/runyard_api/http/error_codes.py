@@ -149,6 +149,8 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "method_not_allowed": (405, "The path does not answer this method; Allow names those it answers."),
     "task_not_found": (404, "There is no such task in this organisation."),
     "agent_not_found": (404, "There is no such agent."),
+    "worker_not_found": (404, "There is no such worker, or it is not yours to order."),
+    "worker_lost": (409, "The worker is not heard of any more; its runs were handed on."),
     "version_not_found": (404, "The agent has no such version."),
     "state_full": (
         409,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from starlette.responses import Response
 
 from runyard_api import idempotency
@@ -190,12 +190,6 @@ class SessionChange(Strict):
     key: str | None = Field(
         None, min_length=1, max_length=255, description="Your own name for it, by which runs then find it."
     )
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> SessionChange:
-        if self.strategy is None and self.key is None:
-            raise ValueError("write a strategy or a key")
-        return self
 
 
 @routes.patch(

@@ -207,9 +207,10 @@ def _fault(error: ValidationError, where: tuple[str | int, ...]) -> Fault:
 
 def _part(value: Any, path: list[str | int]) -> Any:
     for part in path:
-        while isinstance(value, dict) and part not in value and "" in value:
-            value = value[""]  # the library leaves empty names out of its paths
-        value = value[part]
+        # The library leaves empty names out of its paths, and takes names that are numbers for places in a list.
+        while isinstance(value, dict) and not {part, str(part)} & value.keys() and "" in value:
+            value = value[""]
+        value = value[str(part) if isinstance(value, dict) else part]
     return value
 
 

@@ -45,6 +45,7 @@ routes = NativeRoutes("tasks")
 
 _MOST_FEED: Final = 5_000
 _MOST_IDS: Final = 100
+_A_UUID: Final = "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 #: Inputs of more bytes have no preview in lists.
 _PREVIEWED: Final = 8 * 1024
 #: A microsecond: times on the wire are rounded to it, and both bounds are inclusive.
@@ -63,9 +64,12 @@ class Filters(Parameters):
     """Which tasks."""
 
     ids: str | None = Field(
-        None, max_length=37 * _MOST_IDS, description=f"Comma-separated task ids, {_MOST_IDS} at most."
+        None,
+        max_length=37 * _MOST_IDS,
+        description=f"Comma-separated task ids, {_MOST_IDS} at most.",
+        examples=["019c1f2b-3c50-7f60-8a70-8192a3b4c5d6"],
+        json_schema_extra={"pattern": f"^{_A_UUID}(,{_A_UUID}){{0,{_MOST_IDS - 1}}}$"},
     )
-
     agent_id: str | None = Field(
         None, description="An agent, or one version of it.", json_schema_extra={"format": "uuid"}
     )

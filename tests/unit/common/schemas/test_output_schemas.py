@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runyard_common.schemas import checks
 from runyard_common.schemas.outputs import (
     from_final_output,
     from_output_config,
@@ -70,3 +71,13 @@ def test_a_final_outputs_name_becomes_one_every_provider_accepts() -> None:
     contract = from_final_output({"name": "my verdict!", "strict": True, "schema": {"type": "object"}})
     assert contract is not None
     assert (contract.name, contract.strict) == ("my_verdict", True)
+
+
+def test_names_that_are_empty_or_numbers_lead_to_the_value_at_fault() -> None:
+    part = {
+        "type": "object",
+        "additionalProperties": {"type": "object", "properties": {"at": {"type": "integer"}}},
+    }
+    schema = {"type": "object", "additionalProperties": part}
+    assert checks.violations({"": {"0": {"at": "noon"}}}, schema)
+    assert checks.violations({"1": {"": {"at": "noon"}}}, schema)

@@ -76,7 +76,9 @@ def test_it_has_its_licence_its_examples_and_what_the_console_and_new_projects_n
     for wanted in (
         "examples/support_triage.yaml",
         "examples/echo.py",
-        "console/console.js",
+        "console/assets/console.js",
+        "console/assets/pages/overview.js",
+        "console/assets/vendor/uPlot.LICENSE.txt",
         "development/template/Dockerfile.tmpl",
         "runyard/py.typed",
     ):

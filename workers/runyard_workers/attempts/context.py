@@ -20,13 +20,7 @@ from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
 from runyard_workers.agent_code import result_types, values
 from runyard_workers.agent_code.exceptions import represented
-from runyard_workers.attempts import (
-    compensation,
-    gathering,
-    questions,
-    typed_results,
-    user_code,
-)
+from runyard_workers.attempts import compensation, gathering, questions, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
 from runyard_workers.attempts.children import Children, child_output, child_request, child_step

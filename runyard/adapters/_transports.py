@@ -10,6 +10,7 @@ import contextvars
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -74,7 +75,8 @@ class JournaledTransport(httpx2.AsyncBaseTransport):
         self, call: _Call, begun: asyncio.Future[Answer], pieces: asyncio.Queue[bytes | None]
     ) -> Any:
         asked = call.exchange.asked
-        return await self._ctx.model_turn(self._vendor, lambda: self._ask(call, begun, pieces), asked=asked)
+        ask = partial(self._ask, call, begun, pieces)  # known as a coroutine's function: it takes no thread
+        return await self._ctx.model_turn(self._vendor, ask, asked=asked)
 
     async def _ask(
         self, call: _Call, begun: asyncio.Future[Answer], pieces: asyncio.Queue[bytes | None]

@@ -70,9 +70,9 @@ async def test_steps_have_times_and_a_run_goes_on_from_one_of_them(tmp_path: Pat
         assert (steps["box"]["value"], steps["box"]["value_bytes"]) == (None, 20_002)
 
         async def again(**body: Any) -> dict[str, Any]:
+            baker.did.clear()
             answer = await client.post(f"/tasks/{task_id}/retry", json=body)
             assert answer.status_code == 202, answer.text
-            baker.did.clear()
             return await settled(client, answer.json()["task_id"], "completed", "waiting_for_input")
 
         # What it is inside of begins again, and takes over what that had done before.

@@ -20,8 +20,17 @@ pytestmark = pytest.mark.processes
 
 RUNYARD = [sys.executable, "-m", "runyard_launch.cli"]
 PROCESSES = ("runyard_api", "runyard_scheduler", "runyard_common.database.migrate")
-#: CPU seconds; a quarter of it is usual.
-HELP_WITHIN = 0.5
+#: How often the processor time of a small command of the same library help may cost; 1.6 is usual.
+HELP_WITHIN = 3
+SMALL_COMMAND = """
+import typer
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+@app.command()
+def one(name: str) -> None: ...
+@app.command()
+def two(name: str) -> None: ...
+app()
+"""
 #: What starts processes, or replaces itself by one: their output is that process's.
 WITHOUT_JSON = {"up", "dev", "api", "worker", "scheduler", "migrate", "test"}
 #: Calls of the command in one process; after each: its words, its exit code, and the modules imported until then.
@@ -47,6 +56,15 @@ def call(environ: dict[str, str], *words: str, program: list[str] = RUNYARD) -> 
     return subprocess.run(
         [*program, *words], env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
     )
+
+
+def cpu(environ: dict[str, str], *words: str, program: list[str] = RUNYARD) -> float:
+    """The processor time of a command that succeeds, in seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = call(environ, *words, program=program)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert shown.returncode == 0
+    return after.ru_utime - before.ru_utime
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -84,12 +102,12 @@ def test_an_option_that_a_process_has_not_is_refused(environ: dict[str, str], co
 
 
 @pytest.mark.parametrize("words", ["", "tasks", "run", "keys create", "members", "agents", "up", "api"])
-def test_help_costs_less_than_half_a_second_of_cpu(environ: dict[str, str], words: str) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shown = call(environ, *words.split(), "--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert shown.returncode == 0
-    assert after.ru_utime - before.ru_utime < HELP_WITHIN
+def test_help_costs_little_more_than_that_of_a_small_command(environ: dict[str, str], words: str) -> None:
+    ours, small = [], []
+    for _ in range(3):  # side by side: how much a machine does in a second differs with what else it does
+        ours.append(cpu(environ, *words.split(), "--help"))
+        small.append(cpu(environ, "one", "--help", program=[sys.executable, "-c", SMALL_COMMAND]))
+    assert min(ours) < HELP_WITHIN * min(small)
 
 
 def test_help_imports_no_database_no_celery_and_no_http_client(environ: dict[str, str]) -> None:

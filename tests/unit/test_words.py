@@ -17,8 +17,8 @@ pytestmark = pytest.mark.documents
 ROOT = Path(__file__).parents[2]
 KINDS = (".py", ".js", ".html", ".css", ".md")
 PAGES = (
-    "agents", "api", "architecture", "callbacks", "chaos", "client", "lifecycle", "limits", "operations", "performance",
-    "schedules", "security", "ten-minutes",
+    "agents", "api", "architecture", "callbacks", "chaos", "client", "comparison", "lifecycle", "limits", "operations",
+    "performance", "schedules", "security", "ten-minutes",
 )  # fmt: skip
 OTHERS = (
     "common/runyard_common", "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools",

@@ -61,9 +61,12 @@ async def test_a_drained_worker_that_loses_its_lease_begins_the_next_life_draine
         await asyncio.to_thread(site.transact, lambda tx: fleet.drain(tx, before))
         await until(lambda: engine._slots.paused, seconds=20)
         await asyncio.to_thread(site.transact, lambda tx: fleet.mark_lost(tx, before))
-        await until(lambda: engine.worker_id != before, seconds=20)
-        with site.store.read() as conn:
-            assert workers.is_draining(conn, engine.worker_id)
+
+        def begins_drained() -> bool:
+            with site.store.read() as conn:
+                return engine.worker_id != before and workers.is_draining(conn, engine.worker_id)
+
+        await until(begins_drained, seconds=20)
 
 
 @in_process

@@ -32,7 +32,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """The task that is running. `attempt` counts claims from 1."""
+    """The task that is running. `attempt` counts claims from 1.
+
+    `due_at` is the time of a schedule that it runs for, in epoch seconds: what it works on, where it runs late or was
+    made up for. None without a schedule.
+    """
 
     id: str
     agent: str
@@ -41,6 +45,7 @@ class TaskInfo:
     message: str | None
     org_id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    due_at: float | None = None
 
 
 @dataclass(frozen=True)

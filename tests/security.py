@@ -110,6 +110,7 @@ def payloads(ids: dict[str, str]) -> dict[str, Any]:
         "native.cancel_many": {"filter": {"session_id": fresh}},
         "native.retry_many": {"filter": {"session_id": fresh}},
         "native.create_schedule": {"agent": ids["agent"], "schedule": 3600, "run": {"query": "x"}},
+        "native.backfill_schedule": {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"},
         "native.preview_schedule": {"schedule": 3600},
         "native.change_schedule": {"name": "x"},
         "native.change_session": {"strategy": "reject"},

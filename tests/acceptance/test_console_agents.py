@@ -328,6 +328,17 @@ def test_a_schedule_is_made_with_a_preview_edited_run_paused_and_deleted(page: P
     assert stored["run"]["metadata"] == {"by": "test"}  # no field of the form shows it
     assert (stored["timezone"], stored["schedule"]) == ("Europe/Brussels", "30 7 * * *")
 
+    press(page, "Backfill")
+    page.get_by_label("From", exact=True).fill("2026-03-02T00:00")
+    page.get_by_label("Until").fill("2026-03-04T00:00")
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Show the times").click()
+    expect(dialog.get_by_role("listitem")).to_have_count(2)
+    is_sound(page)
+    dialog.get_by_role("button", name="Make 2 runs").click()
+    expect(dialog).to_have_count(0)
+    expect(section(page, "History").get_by_role("row").filter(has_text="backfilled")).to_have_count(2)
+
     page.get_by_role("link", name="← Schedules").click()
     row = page.get_by_role("listitem").filter(has_text=name)
     row.get_by_role("button", name="Pause").click()

@@ -60,6 +60,7 @@ SERVER = {
     "schedules pause": NOWHERE,
     "schedules resume": NOWHERE,
     "schedules trigger": NOWHERE,
+    "schedules backfill": f"{NOWHERE} --since 2026-01-01",
     "schedules delete": NOWHERE,
     "webhooks list": "",
     "webhooks create": "https://example.com/hook",

@@ -86,6 +86,20 @@ def test_a_schedule_from_its_preview_to_its_end(
     task = runyard("schedules", "trigger", made["id"])["task_id"]
     assert live.until(task, "completed")["output"] == {"message": None, "args": {"n": 1}}
     assert [fire["task_id"] for fire in runyard("schedules", "fires", made["id"])] == [task]
+    late = runyard(
+        "schedules",
+        "backfill",
+        made["id"],
+        "--since",
+        "2026-03-02",
+        "--until",
+        "2026-03-04T12:00Z",
+        "--limit",
+        "2",
+    )
+    assert [run["local"][:16] for run in late["data"]] == ["2026-03-02T09:00", "2026-03-03T09:00"]
+    assert late["next_since"].startswith("2026-03-04T08:00")
+    assert all(live.until(run["task_id"], "completed") for run in late["data"])
     assert invoke("schedules", "list").stdout.count("Morning") == 1  # a table for people
     assert runyard("schedules", "delete", made["id"])["deleted"] is True
     assert made["id"] not in [row["id"] for row in runyard("schedules", "list")]

@@ -32,7 +32,7 @@ ELSEWHERE = {
     "native.redeliver", "native.redeliver_many", "native.replay", "native.cancel_many",
     "appstrate.delete_agent_runs", "appstrate.restore_package_version", "appstrate.create_package_version",
     "native.delete_tag", "native.enable_webhook", "native.create_organisation", "native.allot", "native.drain_worker",
-    "native.resume_worker",
+    "native.resume_worker", "native.backfill_schedule",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import httpx2
@@ -274,6 +275,71 @@ def test_a_fire_and_a_trigger_show_in_the_history_with_their_tasks(api: Api, cli
     assert page["data"][0]["reason"].startswith("triggered by key:")
     rest = client.get(f"/v1/schedules/{once['id']}/fires", params={"cursor": page["next_cursor"]}).json()
     assert [f["task_id"] for f in rest["data"]] == [fire["task_id"]]
+
+
+def test_due_times_that_passed_without_a_run_are_made_up_for_once(client: httpx2.Client) -> None:
+    made = make(
+        client, agent="@test/echo", schedule="0 6 * * *", timezone="Europe/Berlin", run={"args": {"n": 1}}
+    )
+    path = f"/v1/schedules/{made['id']}/backfill"
+    march = {
+        "since": "2026-03-28T00:00:00Z",
+        "until": "2026-03-31T00:00:00+02:00",
+    }  # the clocks shift on the 29th
+    shown = client.post(path, json=march | {"dry_run": True})
+    local = ["2026-03-28T06:00:00+01:00", "2026-03-29T06:00:00+02:00", "2026-03-30T06:00:00+02:00"]
+    assert (shown.status_code, [time["local"] for time in shown.json()["data"]]) == (200, local)
+    assert client.get(f"/v1/schedules/{made['id']}/fires").json()["data"] == []
+
+    first = client.post(path, json=march | {"limit": 2})
+    assert (first.status_code, first.json()["next_since"]) == (202, "2026-03-30T04:00:00.000000Z")
+    rest = client.post(path, json=march).json()
+    runs = [*first.json()["data"], *rest["data"]]
+    assert ([run["local"] for run in runs], rest["next_since"]) == (local, None)
+    assert client.post(path, json=march).json()["data"] == []
+    task = client.get(f"/v1/tasks/{runs[0]['task_id']}").json()
+    assert (task["schedule_id"], task["input"]["args"]) == (made["id"], {"n": 1})
+    assert task["input"]["due_at"] == datetime.fromisoformat(local[0]).timestamp()
+    client.post(f"/v1/tasks/{task['task_id']}/cancel").raise_for_status()
+    again = client.post(f"/v1/tasks/{task['task_id']}/retry").json()
+    assert client.get(f"/v1/tasks/{again['task_id']}").json()["input"]["due_at"] == task["input"]["due_at"]
+    fires = client.get(f"/v1/schedules/{made['id']}/fires").json()["data"]
+    assert [(fire["outcome"], fire["task_id"]) for fire in fires] == [
+        ("backfilled", run["task_id"]) for run in runs[::-1]
+    ]
+    noted = client.get("/v1/audit", params={"action": "schedule.backfill"}).json()["data"]
+    assert [entry["data"]["runs"] for entry in noted if entry["object_id"] == made["id"]] == [1, 2]
+    after = client.get(f"/v1/schedules/{made['id']}").json()
+    assert [after[name] for name in ("fired", "next_due_at", "last_due_at")] == [0, made["next_due_at"], None]
+
+
+def test_a_backfill_does_not_count_as_an_earlier_run(client: httpx2.Client) -> None:
+    made = make(client, overlap="skip")
+    path = f"/v1/schedules/{made['id']}"
+    day = {"since": "2026-03-01T00:00:00Z", "until": "2026-03-02T00:00:00Z"}
+    found = client.post(f"{path}/backfill", json=day, headers={"Idempotency-Key": "march"}).json()
+    assert (len(found["data"]), found["next_since"]) == (100, "2026-03-01T16:40:00.000000Z")
+    assert client.post(f"{path}/backfill", json=day, headers={"Idempotency-Key": "march"}).json() == found
+    assert client.post(f"{path}/trigger").status_code == 202
+
+
+def test_a_backfill_is_refused_for_what_is_no_past_or_would_refuse_a_run(client: httpx2.Client) -> None:
+    agent = {"name": f"@test/gone-{uuid7()[-6:]}", "instructions": "Go."}
+    client.post("/api/v1/agents/manifests", json=agent).raise_for_status()
+    path = f"/v1/schedules/{make(client, agent=agent['name'])['id']}/backfill"
+    for body, field in (
+        ({"since": "2100-01-01T00:00:00Z"}, "since"),
+        ({"since": "2026-03-02T00:00:00Z", "until": "2026-03-01T00:00:00Z"}, "until"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-03-02T00:00:00Z", "limit": 101}, "limit"),
+        ({}, "since"),
+    ):
+        refused = client.post(path, json=body)
+        assert (refused.status_code, refused.json()["field"]) == (400, field), refused.text
+    assert client.delete(f"/v1/agents/{agent['name']}").is_success
+    refused = client.post(path, json={"since": "2026-03-02T00:00:00Z"})
+    assert (refused.status_code, refused.json()["code"]) == (404, "agent_not_found")
+    assert client.get(path.replace("backfill", "fires")).json()["data"] == []
 
 
 def wait_for_fire(scheduler: Fire) -> int:

@@ -66,7 +66,9 @@ class Fire(c.Table):
 
     schedule_id = c.key()
     due_at = c.real(primary_key=True)
-    outcome = c.text(length=16)  # fired (its run has not ended), completed, failed, stopped, skipped, missed
+    outcome = c.text(
+        length=16
+    )  # fired (its run has not ended), completed, failed, stopped, skipped, missed, backfilled
     task_id = c.ref(nullable=True)
     reason = c.text(nullable=True)
     fired_at = c.instant()

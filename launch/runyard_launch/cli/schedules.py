@@ -19,6 +19,7 @@ _COLUMNS = {
 }  # fmt: skip
 _FIRES = {"due_at": "due", "outcome": "outcome", "task_id": "task", "reason": "reason"}
 _TIMES = {"at": "at", "local": "on its clocks", "note": "note"}
+_MADE_UP = {"at": "due", "local": "on its clocks", "task_id": "task"}
 
 
 @app.command("list")
@@ -130,6 +131,39 @@ def fires(
     with connected(url, key_file) as client:
         found = rows(client, at("/schedules/{}/fires", schedule), limit)
     print_rows(found, _FIRES, as_json)
+
+
+@app.command(
+    epilog=examples(
+        "runyard schedules backfill SCHEDULE --since 2030-01-01 --dry-run",
+        "runyard schedules backfill SCHEDULE --since 2030-01-01T00:00Z --until 2030-01-08T00:00Z",
+    )
+)
+def backfill(
+    schedule: Schedule,
+    since: Annotated[
+        str, typer.Option(help="The first due time, a date or date-time (UTC without an offset).")
+    ],
+    until: Annotated[str | None, typer.Option(help="The last due time; by default now.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many runs at most.")] = 100,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the times.")] = False,
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the runs of due times that passed without one.
+
+    What is beyond the limit is named in the end: call again with that --since.
+    """
+    body = _given({"since": since, "until": until, "limit": limit, "dry_run": dry_run})
+    with connected(url, key_file) as client:
+        made = ask(client, "POST", at("/schedules/{}/backfill", schedule), body)
+    if as_json:
+        show(made, as_json)
+        return
+    print_rows(made["data"], _MADE_UP, as_json)
+    if made["next_since"]:
+        typer.echo(f"There is more: --since {made['next_since']}")
 
 
 @app.command()

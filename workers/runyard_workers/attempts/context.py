@@ -60,6 +60,7 @@ class RunContext(SuspendingContext):
             given.get("message"),
             task.org_id,
             task.meta or {},
+            given.get("due_at"),
         )
         self.session = session
         self.files = files

@@ -9,9 +9,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from runyard_api.native.front import DATE_TIME, instant_of, moment
 from runyard_common.runs.rules.run_request import Metadata, Name, RunRequest, Scalar, Strict
+from runyard_common.schedules.rules.backfill import MAX_BACKFILL
 from runyard_common.schedules.rules.new_schedule import Wanted
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
+from runyard_common.schedules.service.backfills import Asked
 from runyard_common.values.errors import InvalidRequest, RunyardError
 
 #: Fields of a run that its agent may have set, where the request has not.
@@ -120,6 +123,23 @@ class PauseBody(Strict):
     """Why it rests."""
 
     reason: str | None = Field(None, max_length=500)
+
+
+class BackfillBody(Strict):
+    """Which of the times that have passed are made up for."""
+
+    since: str = Field(
+        max_length=64, description="The first of them (RFC 3339), also before the schedule was made.",
+        json_schema_extra=DATE_TIME,
+    )  # fmt: skip
+    until: str | None = moment("The last of them (RFC 3339); by default now.")
+    limit: int = Field(MAX_BACKFILL, ge=1, le=MAX_BACKFILL, description="How many runs at most.")
+    dry_run: bool = Field(False, description="Only show the times.")
+
+    @property
+    def asked(self) -> Asked:
+        until = None if self.until is None else instant_of(self.until, "until")
+        return Asked(instant_of(self.since, "since"), until, self.limit, self.dry_run)
 
 
 @contextmanager

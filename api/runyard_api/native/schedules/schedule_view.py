@@ -16,7 +16,10 @@ from runyard_common.runs.rules.specs import ScheduleRef
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.schedules.queries.fires import FireRow
 from runyard_common.schedules.rules.preview import PreviewEntry
+from runyard_common.schedules.rules.schedule import CronSchedule
 from runyard_common.schedules.rules.stored_schedule import StoredSchedule
+from runyard_common.schedules.rules.timezones import wall_at, zone_named
+from runyard_common.schedules.service.backfills import MadeRuns
 from runyard_common.values.json_text import JsonObject
 
 
@@ -112,7 +115,7 @@ def schedule_brief(schedule: ScheduleRef) -> dict[str, Any]:
 def schedule_links(schedule_id: str) -> dict[str, str]:
     base = under(f"{BASE}/schedules/{schedule_id}")
     return {"self": base} | {
-        name: f"{base}/{name}" for name in ("preview", "fires", "pause", "resume", "trigger")
+        name: f"{base}/{name}" for name in ("preview", "fires", "pause", "resume", "trigger", "backfill")
     }
 
 
@@ -134,11 +137,42 @@ def upcoming_json(times: Sequence[PreviewEntry]) -> dict[str, Any]:
     return {"data": [entry.to_json() | {"at": when(entry.at)} for entry in times]}
 
 
+class MadeUp(DueTime):
+    """A due time that is made up for."""
+
+    task_id: str | None = Field(description="Its run; null in a dry run.")
+
+
+class BackfillView(schemas.Shape):
+    """The due times without a run, oldest first, and their runs."""
+
+    schedule_id: str
+    dry_run: bool
+    data: list[MadeUp]
+    next_since: str | None = Field(
+        description="The `since` that goes on with the rest of the range; null: that is all."
+    )
+
+
+def backfill_json(made: MadeRuns) -> dict[str, Any]:
+    schedule = made.schedule
+    zone = schedule.times.zone if isinstance(schedule.times, CronSchedule) else zone_named("UTC")
+    return {
+        "schedule_id": schedule.id,
+        "dry_run": made.dry_run,
+        "data": [
+            {"at": when(at), "local": wall_at(at, zone).isoformat(), "note": None, "task_id": task_id}
+            for at, task_id in made.runs
+        ],
+        "next_since": when(made.next_since),
+    }
+
+
 class FireView(schemas.Shape):
     """What a due time came to."""
 
     due_at: str
-    outcome: Literal["fired", "completed", "failed", "stopped", "skipped", "missed"]
+    outcome: Literal["fired", "completed", "failed", "stopped", "skipped", "missed", "backfilled"]
     reason: str | None
     fired_at: str
     task_id: str | None

@@ -27,6 +27,7 @@ from runyard_api.native.front import (
 )
 from runyard_api.native.runs.task_view import hint, links
 from runyard_api.native.schedules.schedule_requests import (
+    BackfillBody,
     PauseBody,
     PreviewBody,
     ScheduleBody,
@@ -34,10 +35,12 @@ from runyard_api.native.schedules.schedule_requests import (
     named_by_caller,
 )
 from runyard_api.native.schedules.schedule_view import (
+    BackfillView,
     FirePage,
     SchedulePage,
     ScheduleView,
     Upcoming,
+    backfill_json,
     fire_json,
     schedule_json,
     upcoming_json,
@@ -48,6 +51,7 @@ from runyard_common.schedules.queries import fires, schedules
 from runyard_common.schedules.rules.new_schedule import NewSchedule
 from runyard_common.schedules.rules.preview import MAX_PREVIEW
 from runyard_common.schedules.rules.stored_schedule import ScheduleState, StoredSchedule
+from runyard_common.schedules.service import backfills
 from runyard_common.schedules.service import schedules as service
 from runyard_common.schedules.service.schedules import Triggered
 
@@ -266,6 +270,34 @@ def _triggered(made: Triggered) -> Response:
         "links": links(id_),
     }
     return reply(body, 202, {"location": under(f"{BASE}/tasks/{id_}")})
+
+
+@routes.post(
+    "/schedules/{schedule_id}/backfill",
+    "schedules:write",
+    body=BackfillBody,
+    headers=("Idempotency-Key",),
+    answers=[
+        Answer(202, "The runs are stored.", BackfillView),
+        Answer(200, "A dry run: the times without a run.", BackfillView),
+    ],
+    errors=(402, 403, 429),
+)
+async def backfill_schedule(call: Call) -> Response:
+    """Make up for due times that passed without a run: while the schedule was paused, before it was made.
+
+    All runs of an answer are stored, or none. Each knows its due time (`input.due_at`). They wait for their limits as
+    all runs do, and count neither for the overlap policy nor for max_fires and failures in a row. A longer range goes
+    on with `next_since`.
+    """
+    require(call.principal, _RUN)
+    asked = (await call.json(BackfillBody)).asked
+    rules, id_, actor = call.state.rules, schedule_id(call), call.actor
+    return await idempotency.create(
+        call,
+        lambda tx: backfills.make_up(tx, rules, call.org_id, id_, asked, actor),
+        lambda made: reply(backfill_json(made), 200 if made.dry_run else 202),
+    )
 
 
 class CountParameter(Parameters):

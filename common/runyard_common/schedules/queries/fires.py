@@ -44,6 +44,21 @@ def claim(tx: Tx, fires: Sequence[FireRow]) -> set[tuple[str, float]]:
     }
 
 
+def with_runs(conn: Connection, schedule_id: str, since: float, until: float) -> set[float]:
+    """The due times of a schedule from `since` to `until` that a run was made for."""
+    query = select(Fire.due_at).where(
+        Fire.schedule_id == schedule_id, Fire.due_at.between(since, until), Fire.task_id.is_not(None)
+    )
+    return set(conn.execute(query).scalars())
+
+
+def make_up(tx: Tx, made: Sequence[FireRow]) -> None:
+    """Record runs of due times that had none, in place of why they had none. The schedule is locked."""
+    for fire in made:
+        tx.conn.execute(delete(Fire).where(Fire.schedule_id == fire.schedule_id, Fire.due_at == fire.due_at))
+    claim(tx, made)
+
+
 def open_runs(conn: Connection, schedule_ids: Iterable[str]) -> dict[str, list[OpenRun]]:
     """The runs of these schedules whose ends are not counted yet, by schedule."""
     ids = list(schedule_ids)

@@ -26,6 +26,7 @@ class FireOutcome(StrEnum):
     FAILED = "failed"  # its run has, or could not even start
     STOPPED = "stopped"  # its run was
     SKIPPED = "skipped"  # left out by the overlap policy, or because its organisation is deactivated
+    BACKFILLED = "backfilled"  # passed without a run; one was made for it later
     MISSED = "missed"  # passed while no scheduler ran; the row counts for all times up to the next row
 
 

@@ -187,7 +187,8 @@ def prepare(
     except RunyardError as refusal:
         return Fire(schedule, due_at, queued, task_id, refusal, reason)
     behind = BlockedBy.schedule(schedule.id) if queued else None
-    run = replace(run, schedule_id=schedule.id, blocked_by=behind)
+    given = run.input | {"due_at": due_at}
+    run = replace(run, input=given, input_text=None, schedule_id=schedule.id, blocked_by=behind)
     return Fire(schedule, due_at, queued, task_id, run, reason)
 
 

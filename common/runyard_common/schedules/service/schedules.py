@@ -75,11 +75,12 @@ def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
     if refused:
         raise refused[0]
     made = new_schedules.store(tx, [new])[0]
-    _note(tx, made.org_id, by, "create", made.id, {"schedule": made.spec})
+    note(tx, made.org_id, by, "create", made.id, {"schedule": made.spec})
     return made
 
 
-def _note(tx: Tx, org_id: str, by: str | None, verb: str, schedule_id: str, data: Any = None) -> None:
+def note(tx: Tx, org_id: str, by: str | None, verb: str, schedule_id: str, data: Any = None) -> None:
+    """Write what somebody did to a schedule into the audit log."""
     if by is not None:
         identity.audit(tx, org_id, by, f"schedule.{verb}", schedule_id, data)
 
@@ -89,7 +90,8 @@ def get(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
     return _found(schedules.get(tx.scope(org_id), schedule_id))
 
 
-def _lock(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
+def lock(tx: Tx, org_id: str, schedule_id: str) -> StoredSchedule:
+    """The same, locked until the transaction ends. Error: `NotFound` schedule_not_found."""
     return _found(schedules.get(tx.scope(org_id), schedule_id, lock=True))
 
 
@@ -119,7 +121,7 @@ def update(
     the schedule's own. Errors: `NotFound`, `ScheduleError`, those of
     `runs.prepare` and `refusals.of_names`.
     """
-    old = _lock(tx, org_id, schedule_id)
+    old = lock(tx, org_id, schedule_id)
     wanted = replace(_wanted(old), **{name: value for name, value in changes.items() if name in CHANGEABLE})
     values = _values(tx, old, wanted, changes, rules)
     if request is not None:
@@ -133,7 +135,7 @@ def update(
         values |= {"run": run.to_json(), "secrets": run.secrets}
     schedules.change(tx, schedule_id, **values)
     changed = sorted({*changes, *(("run",) if request is not None else ())})
-    _note(tx, org_id, by, "update", schedule_id, {"fields": changed})
+    note(tx, org_id, by, "update", schedule_id, {"fields": changed})
     return get(tx, org_id, schedule_id)
 
 
@@ -206,12 +208,12 @@ def pause(
     tx: Tx, org_id: str, schedule_id: str, reason: str | None = None, by: str | None = None
 ) -> StoredSchedule:
     """Let a schedule rest until it is resumed. Errors: `NotFound`, `Conflict` schedule_finished."""
-    old = _lock(tx, org_id, schedule_id)
+    old = lock(tx, org_id, schedule_id)
     _not_finished(old)
     if old.state is ScheduleState.ACTIVE:
         values = {"enabled": False, "paused_reason": reason, "next_due_at": None, "wake_at": None}
         schedules.change(tx, schedule_id, **values)
-        _note(tx, org_id, by, "pause", schedule_id, {"reason": reason})
+        note(tx, org_id, by, "pause", schedule_id, {"reason": reason})
     return get(tx, org_id, schedule_id)
 
 
@@ -220,7 +222,7 @@ def resume(tx: Tx, org_id: str, schedule_id: str, by: str | None = None) -> Stor
 
     Errors: `NotFound`, `Conflict` schedule_finished (also when its last time passed while it was paused).
     """
-    old = _lock(tx, org_id, schedule_id)
+    old = lock(tx, org_id, schedule_id)
     _not_finished(old)
     if old.state is ScheduleState.ACTIVE:
         return old
@@ -232,7 +234,7 @@ def resume(tx: Tx, org_id: str, schedule_id: str, by: str | None = None) -> Stor
         )
     values = {"last_due_at": handled, "failures": 0, **placed(due, old.jitter)}
     schedules.change(tx, schedule_id, **values)
-    _note(tx, org_id, by, "resume", schedule_id)
+    note(tx, org_id, by, "resume", schedule_id)
     return get(tx, org_id, schedule_id)
 
 
@@ -249,14 +251,14 @@ def remove(
 ) -> StoredSchedule:
     """Delete a schedule and its history. Runs that wait behind another are stopped, one under way goes on
     unless `stop_running`. Error: `NotFound`."""
-    old = _lock(tx, org_id, schedule_id)
+    old = lock(tx, org_id, schedule_id)
     open_runs = count_runs(old, fire_rows.open_runs(tx.conn, [old.id]).get(old.id, []))
     ending = [run.task_id for run in (*open_runs.queued, *(open_runs.active if stop_running else ()))]
     fire_rows.remove(tx, [old.id])
     schedules.remove(tx, [old.id])
     if ending:
         cancel_tasks(tx, ending, "its schedule was deleted", by)
-    _note(tx, org_id, by, "delete", schedule_id)
+    note(tx, org_id, by, "delete", schedule_id)
     return old
 
 
@@ -277,7 +279,7 @@ def trigger(
     None: its runs under way were stopped first, call again. Errors: `NotFound`; `Conflict` schedule_busy (its
     policy leaves out what overlaps); those that refuse the run itself.
     """
-    schedule = _lock(tx, org_id, schedule_id)
+    schedule = lock(tx, org_id, schedule_id)
     open_tasks = count_runs(schedule, fire_rows.open_runs(tx.conn, [schedule.id]).get(schedule.id, []))
     decision = decide_overlap(schedule.overlap, active=len(open_tasks.active), queued=len(open_tasks.queued))
     if decision is OverlapDecision.SKIP:
@@ -292,7 +294,7 @@ def trigger(
     queued = decision is OverlapDecision.QUEUE
     fire = fires.prepare(schedule, tx.now, queued, fires.Agents(tx.conn), rules, tx.now, _triggered(by))
     made = _run(tx, fire)
-    _note(tx, org_id, by, "trigger", schedule_id, {"task_id": made.accepted.task_id})
+    note(tx, org_id, by, "trigger", schedule_id, {"task_id": made.accepted.task_id})
     return made
 
 

@@ -4,6 +4,7 @@ import { get, may, post, remove, view } from "../api.js";
 import { badge, button, dialog, empty, fill, h, json, runLink, section, showError, table, title, toast,
   when } from "../elements.js";
 import { setQuery } from "../navigation.js";
+import { backfill } from "./backfill.js";
 import { calendar } from "./calendar.js";
 import { scheduleForm } from "./schedule_form.js";
 
@@ -114,6 +115,7 @@ function scheduleHead(s, path, draw) {
     location.hash = "#/schedules";
   };
   return [h("div", { class: "head" }, h("h1", {}, name(s)), badge(s.state), h("div", { class: "actions" }, actions(s, draw, ""),
+    may("schedules:write") && may("runs:create") && s.kind === "cron" && button("Backfill", () => backfill(s, draw)),
     may("schedules:write") && may("runs:create") && h("a", { class: "button", href: `${link(s.id)}?edit=1` }, "Edit"),
     may("schedules:delete") && button("Delete", stop, "danger"))),
   h("p", { class: "sub" }, h("a", { href: `#/agents/${encodeURIComponent(s.agent)}` }, s.agent), " · ", h("code", {}, written(s)),

@@ -19,11 +19,12 @@ async def test_an_agent_knows_the_due_time_that_it_runs_for(tmp_path: Path) -> N
         return ctx.task.due_at
 
     async with installed(tmp_path) as (_, site, client):
-        schedule = {"agent": site.publish(report), "schedule": "0 0 * * *", "run": {"args": {}}}
+        name = site.publish(report)
+        schedule = {"agent": name, "schedule": "0 0 * * *", "run": {"args": {}}}
         made = (await client.post("/api/v1/schedules", json=schedule)).json()
         asked = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
         late = await client.post(f"/api/v1/schedules/{made['id']}/backfill", json=asked)
         outputs = [(await settled(client, run["task_id"]))["output"] for run in late.json()["data"]]
         assert outputs == [1_767_225_600.0, 1_767_312_000.0]
-        own = await client.post("/api/v1/agents/" + schedule["agent"] + "/run", json={"args": {}})
+        own = await client.post(f"/api/v1/agents/{name}/run", json={"args": {}})
         assert (await settled(client, own.json()["task_id"]))["output"] is None

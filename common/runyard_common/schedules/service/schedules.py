@@ -80,7 +80,7 @@ def create(tx: Tx, new: NewSchedule, by: str | None = None) -> StoredSchedule:
 
 
 def note(tx: Tx, org_id: str, by: str | None, verb: str, schedule_id: str, data: Any = None) -> None:
-    """Write what somebody did to a schedule into the audit log."""
+    """Write a change of a schedule into the audit log, where an actor made it."""
     if by is not None:
         identity.audit(tx, org_id, by, f"schedule.{verb}", schedule_id, data)
 

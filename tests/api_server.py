@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import httpx2
 import orjson
 from sqlalchemy import text
 
+from runyard import Client
 from runyard_api.__main__ import Server, server_of
 from runyard_api.state import State
 from runyard_common.settings import Settings
@@ -123,6 +124,41 @@ async def workers_of(api: Api, redis_url: str = "", engines: int = 1) -> AsyncIt
         finally:
             looking.cancel()
     await asyncio.to_thread(live.close)
+
+
+class Floor:
+    """A server, and a worker on a loop of its own; `publish` makes its agents before it works."""
+
+    def __init__(self, home: Path, publish: Callable[[Installation], None] = lambda site: None) -> None:
+        self.api = Api(home)
+        self.site: Installation
+        self._publish = publish
+        self._ready = threading.Event()
+        self._over: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._work()), name="workers")
+
+    async def _work(self) -> None:
+        over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._over = lambda: loop.call_soon_threadsafe(over.set)
+        async with workers_of(self.api) as self.site:
+            self._publish(self.site)
+            self._ready.set()
+            await over.wait()
+
+    def __enter__(self) -> Floor:
+        self.api.__enter__()
+        self._thread.start()
+        assert self._ready.wait(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over()
+        self._thread.join(20)
+        self.api.__exit__()
+
+    def client(self, transport: httpx2.BaseTransport | None = None, patience: float = 10.0) -> Client:
+        return Client(self.api.url, self.api.key, transport=transport, patience=patience)
 
 
 async def _look(site: Installation) -> None:

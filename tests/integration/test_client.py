@@ -8,7 +8,7 @@ import itertools
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +31,7 @@ from runyard import (
 )
 from runyard.json_types import DoesNotFit
 from runyard_workers.agent_code.catalogue import load
-from tests.api_server import Api, workers_of
+from tests.api_server import Floor
 from tests.installation import Installation
 from tests.waiting import wait_until
 
@@ -89,39 +89,6 @@ async def sender(ctx: Context, args: list[Parcel]) -> Sent:
 AT = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)
 
 
-class Floor:
-    """A server and a worker, on a loop of their own."""
-
-    def __init__(self, home: Path) -> None:
-        self.api = Api(home)
-        self._ready = threading.Event()
-        self._over: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._work()), name="workers")
-
-    async def _work(self) -> None:
-        over = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._over = lambda: loop.call_soon_threadsafe(over.set)
-        async with workers_of(self.api) as site:
-            publish(site)
-            self._ready.set()
-            await over.wait()
-
-    def __enter__(self) -> Floor:
-        self.api.__enter__()
-        self._thread.start()
-        assert self._ready.wait(20)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over()
-        self._thread.join(20)
-        self.api.__exit__()
-
-    def client(self, transport: httpx2.BaseTransport | None = None, patience: float = 10.0) -> Client:
-        return Client(self.api.url, self.api.key, transport=transport, patience=patience)
-
-
 def publish(site: Installation) -> None:
     for definition in load([str(EXAMPLES)])[0].values():
         site.publish_definition(definition, site.org)
@@ -131,7 +98,7 @@ def publish(site: Installation) -> None:
 
 @pytest.fixture(scope="module")
 def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
-    with Floor(tmp_path_factory.mktemp("client") / "home") as floor:
+    with Floor(tmp_path_factory.mktemp("client") / "home", publish) as floor:
         yield floor
 
 

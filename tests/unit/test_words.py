@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = (".py", ".js", ".html", ".css", ".md")
 PAGES = (
     "agents", "api", "architecture", "callbacks", "chaos", "client", "comparison", "lifecycle", "limits", "operations",
-    "performance", "schedules", "security", "ten-minutes",
+    "performance", "recipes", "schedules", "security", "sizing", "ten-minutes", "upgrading",
 )  # fmt: skip
 OTHERS = (
     "common/runyard_common", "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools",

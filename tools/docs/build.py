@@ -20,7 +20,7 @@ from sphinx.cmd.build import main as sphinx
 ROOT = Path(__file__).parents[2]
 #: What the site has, by who reads it; a folder means its pages.
 CONTENTS = {
-    "Begin": ["docs/installation", "docs/ten-minutes", "docs/comparison"],
+    "Begin": ["docs/installation", "docs/ten-minutes", "docs/recipes", "docs/comparison"],
     "Write agents": ["docs/agents", "docs/adapters/", "docs/testing"],
     "Call": [
         "docs/api",
@@ -31,7 +31,16 @@ CONTENTS = {
         "docs/lifecycle",
         "docs/fronts/",
     ],
-    "Run it": ["docs/operations", "docs/security", "docs/performance", "docs/chaos", "CHANGELOG", "SECURITY"],
+    "Run it": [
+        "docs/operations",
+        "docs/sizing",
+        "docs/upgrading",
+        "docs/security",
+        "docs/performance",
+        "docs/chaos",
+        "CHANGELOG",
+        "SECURITY",
+    ],
     "HTTP reference": ["reference/"],
     "How it is built": ["docs/architecture", "docs/decisions/", "CONTRIBUTING"],
 }

@@ -145,6 +145,7 @@ class Installation:
         agents: Sequence[str] | None = None,
         resumes: Sequence[str] = (),
         has: Mapping[str, AgentDefinition] | None = None,
+        dedicated: bool = False,
     ) -> Engine:
         """Start another worker; `agents` are what it can run (name@version), None: all. `has` is its code, by name and
         version; None: all that is registered."""
@@ -171,7 +172,7 @@ class Installation:
         lease = lease_seconds or self.lease_seconds
         engine = Engine(
             self.store, self.writer, Slots(size), size, lease, prepare, threads, self.guard, quarantine,
-            agents=agents, resumes=resumes,
+            agents=agents, resumes=resumes, dedicated=dedicated,
         )  # fmt: skip
         self.engines.append(engine)
         await engine.start()

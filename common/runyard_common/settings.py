@@ -131,6 +131,13 @@ class Settings(BaseModel):
     worker_concurrency: int = Field(
         200, ge=1, le=100_000, description="Runs one worker process holds at once."
     )
+    worker_dedicated: bool = Field(
+        False,
+        description="Let a worker run its own Python agents and nothing else: no other runs, no webhooks.",
+    )
+    worker_organisation: str = Field(
+        "", description="Organisation, by id, for which alone a worker publishes its agents; default for all."
+    )
     lease_seconds: float = Field(
         10.0, gt=0.2, le=3600, description="How long a silent worker keeps its runs."
     )

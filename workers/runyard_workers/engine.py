@@ -69,11 +69,12 @@ class Engine:
         agents: Sequence[str] | None = None,
         brings: Sequence[str] | None = None,
         resumes: Sequence[str] = (),
+        dedicated: bool = False,
     ) -> None:
         """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
         among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing.
         `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings` and
-        `resumes`: see `workers.enlist`."""
+        `resumes`: see `workers.enlist`. `dedicated`: it claims runs of these alone, and no wake-up reaches it."""
         self._store = store
         self._writer = writer
         self._slots = slots
@@ -82,9 +83,9 @@ class Engine:
         self._guard = guard or LoopGuard()
         self._quarantine = quarantine
         self._block_seconds = block_seconds
-        self._runnable = Runnable(agents, resumes)
+        self._runnable = Runnable(agents, resumes, dedicated)
         self._membership = Membership(store, capacity, lease_seconds, agents, brings, resumes)
-        self._look_every = LOOK_EVERY
+        self._look_every = LOOK_OFTEN if dedicated else LOOK_EVERY
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()
         self._hungry = False  # the last claim came back full: there may be more
@@ -220,7 +221,8 @@ class Engine:
             self._from_thread(self._pause, paused)
         if self._runnable.look(conn, self._store.db.now(conn)):
             self.wake_threadsafe()
-        self._look_every = LOOK_OFTEN if self._runnable.is_lacked else LOOK_EVERY
+        often = self._runnable.dedicated or self._runnable.is_lacked
+        self._look_every = LOOK_OFTEN if often else LOOK_EVERY
 
     def _pause(self, paused: bool) -> None:
         self._slots.pause(paused)
@@ -338,7 +340,9 @@ class Engine:
     def _ask(self, beat: Heartbeat, ask: Callable[..., Asked]) -> tuple[Asked, Heartbeat]:
         """Only one claim is under way at a time: what is free now is free when it has committed."""
         mine = self._runnable
-        command = Claim(self.worker_id, self._slots.free, mine.own, self._vacating, mine.carried_on)
+        command = Claim(
+            self.worker_id, self._slots.free, mine.own, self._vacating, mine.carried_on, mine.dedicated
+        )
         return ask(claim, command), beat
 
     def _ending(self, task_id: str) -> None:

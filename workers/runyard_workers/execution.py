@@ -20,6 +20,7 @@ from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
 from runyard_common.files import open_files
+from runyard_common.identity.queries import identity as organisations
 from runyard_common.identity.service import identity
 from runyard_common.runs.service import queues
 from runyard_common.runs.service.queues import WithoutCode
@@ -94,13 +95,14 @@ class Execution:
 
     async def publish(self) -> None:
         """Publish this process's agents, see `brings` and `agents`. One that is refused leaves the others."""
+        org_id = await _once_there(self._publishes_for)
         manifests, refused = await _once_there(
-            catalogue.split_known, self.store, self.org_id, self.definitions.values(), self.manifests
+            catalogue.split_known, self.store, org_id, self.definitions.values(), self.manifests
         )
         brought = await _once_there(
-            catalogue.bring,
+            catalogue.bring if org_id == self.org_id else catalogue.bring_to,
             self.store,
-            self.org_id,
+            org_id,
             self.definitions.values(),
             manifests,
             PublishRules.of(self.settings, self.sealer, revises=self._in_development),
@@ -110,11 +112,9 @@ class Execution:
         for reason in refused:
             logger.error("An agent was not published; the others are", action="publish", reason=reason)
         self.brings = tuple(brought)
-        self.agents = await _once_there(
-            catalogue.versions_of, self.store, self.org_id, self.definitions.values()
-        )
+        self.agents = await _once_there(catalogue.versions_of, self.store, org_id, self.definitions.values())
         self.resumes = await _once_there(
-            catalogue.carried_on, self.store, self.org_id, self.definitions.values(), self.agents
+            catalogue.carried_on, self.store, org_id, self.definitions.values(), self.agents
         )
 
     def without_code(self) -> list[WithoutCode]:
@@ -146,6 +146,19 @@ class Execution:
         if self._declared is not None:
             await self._declared.aclose()
         await in_engine_thread(self.runtime.close)
+
+    def _publishes_for(self) -> str:
+        """The organisation of this worker's agents: the operator's, whose agents are for all, or the one that is set.
+        `ConfigurationError` where there is none of this id."""
+        wanted = self.settings.worker_organisation
+        if not wanted:
+            return self.org_id
+        with self.plain.read() as conn:
+            if organisations.organisation(conn, wanted) is None:
+                raise ConfigurationError(
+                    f"There is no organisation {wanted!r}.", field="RUNYARD_WORKER_ORGANISATION"
+                )
+        return wanted
 
     def _identity(self) -> tuple[Sealer, str]:
         org_id = identity.bootstrap(self.plain, self.settings).org_id

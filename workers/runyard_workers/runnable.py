@@ -15,8 +15,9 @@ logger = structlog.get_logger("runyard.engine")
 class Runnable:
     """The Python agents (name@version) of one worker."""
 
-    def __init__(self, agents: Sequence[str] | None, resumes: Sequence[str]) -> None:
-        """`agents` are its own; None: all. `resumes`: see `workers.enlist`."""
+    def __init__(self, agents: Sequence[str] | None, resumes: Sequence[str], dedicated: bool = False) -> None:
+        """`agents` are its own; None: all. `resumes`: see `workers.enlist`. `dedicated`: it runs nothing else."""
+        self.dedicated = dedicated
         self.own = None if agents is None else tuple(agents)
         self.resumes = tuple(resumes)
         self.carried_on: tuple[str, ...] = ()  # as the last look has it

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from celery import Celery
 
-from runyard_common.broker.application import consume
+from runyard_common.broker.application import consume, consume_nothing
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
@@ -83,8 +83,16 @@ class Runtime:
         self._follower = Follower(settings.redis)
         self._unlisten: Callable[[], None] = lambda: None
         await execution.open()
-        consume(self._app, execution.org_id)
+        if settings.worker_dedicated:
+            consume_nothing(self._app)
+        else:
+            consume(self._app, execution.org_id)
         await execution.publish()
+        if settings.worker_dedicated and not execution.agents:
+            raise ConfigurationError(
+                "A dedicated worker needs Python agents of its own: name them in RUNYARD_AGENTS.",
+                field="RUNYARD_WORKER_DEDICATED",
+            )
         self.engine = Engine(
             execution.store,
             execution.writer,
@@ -99,6 +107,7 @@ class Runtime:
             execution.agents,
             execution.brings,
             execution.resumes,
+            settings.worker_dedicated,
         )
         self.engine.on_enlisted = self._listen
         if development is not None:
@@ -107,14 +116,8 @@ class Runtime:
         await self._follower.start()
         await self.engine.start()
         tune_process()
-        self.deliverer = self._start_deliverer(execution.sealer)
-        self._wake_ups = wake_ups.Listener(
-            settings.redis,
-            execution.org_id,
-            lambda: slots.free > 0,
-            {Kind.RUNS: self.engine.wake, Kind.DELIVERIES: self.deliverer.wake},
-        )
-        slots.on_free(self._wake_ups.look)
+        if not settings.worker_dedicated:
+            self._serve_all(self.engine, slots)
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
@@ -126,6 +129,18 @@ class Runtime:
                 lambda: loop.call_soon_threadsafe(self._begin_to_leave),
                 execution.without_code,
             )
+
+    def _serve_all(self, engine: Engine, slots: Slots) -> None:
+        """Make callbacks, and take the wake-ups that are for any worker."""
+        execution = self._execution
+        self.deliverer = self._start_deliverer(execution.sealer)
+        self._wake_ups = wake_ups.Listener(
+            self.settings.redis,
+            execution.org_id,
+            lambda: slots.free > 0,
+            {Kind.RUNS: engine.wake, Kind.DELIVERIES: self.deliverer.wake},
+        )
+        slots.on_free(self._wake_ups.look)
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings

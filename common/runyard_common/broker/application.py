@@ -23,6 +23,9 @@ RUNS = "runyard.runs"
 DELIVERIES = "runyard.deliveries"
 WAKE = "runyard.wake"
 DELIVER = "runyard.deliver"
+#: What dedicated workers consume: nothing is sent there. They look for their runs themselves, as a wake-up that they
+#: took could be for runs of others.
+DEDICATED: Final = "runyard.dedicated"
 FORMAT = 1
 #: A queue that does not exist: what is published to it is dropped.
 PROBE: Final = "runyard.probe"
@@ -103,6 +106,12 @@ def consume(app: Celery, installation: str) -> None:
     for common, own in ((RUNS, names.runs), (DELIVERIES, names.deliveries)):
         if common in queues.consume_from:
             queues.select_add(_queue(own, app.conf.runyard_broker_scheme))
+
+
+def consume_nothing(app: Celery) -> None:
+    """Connect this worker to the broker, and leave all wake-ups to others. Call it before the consumer starts."""
+    app.amqp.queues.select_add(_queue(DEDICATED, app.conf.runyard_broker_scheme))
+    app.amqp.queues.select([DEDICATED])
 
 
 def write(app: Celery, queue: str = RUNS) -> None:

@@ -156,6 +156,20 @@ def bring(
     return _publish(store, org_id, definitions, manifests, rules, refused, choose=False)
 
 
+def bring_to(
+    store: Store,
+    org_id: str,
+    definitions: Iterable[AgentDefinition],
+    manifests: Iterable[Manifest],
+    rules: PublishRules = PLAIN,
+    refused: list[str] | None = None,
+) -> list[str]:
+    """As `bring`, for one organisation alone: no other sees these agents, and the versions are current at once. Changed
+    content needs a version of its own, as that of any organisation's agents does; tools are registered by others'
+    workers."""
+    return _publish(store, org_id, definitions, manifests, rules, refused, choose=True, shared=False)
+
+
 def _publish(
     store: Store,
     org_id: str,
@@ -164,6 +178,7 @@ def _publish(
     rules: PublishRules,
     refused: list[str] | None,
     choose: bool,
+    shared: bool = True,
 ) -> list[str]:
     code = versions.in_order(definitions)
     current = {(one.name, one.version) for one in newest(code).values()}
@@ -185,7 +200,7 @@ def _publish(
                 chosen = choose and not is_other
                 try:
                     record = service.publish(
-                        tx, org_id, manifest, by="system", shared=True, rules=rules, choose=chosen
+                        tx, org_id, manifest, by="system", shared=shared, rules=rules, choose=chosen
                     )
                     if not is_other:
                         made.append(_versioned(record))
@@ -193,7 +208,7 @@ def _publish(
                     if refused is None:
                         raise
                     left_out.append(conflict.message)
-            if start + at_once >= len(documents):
+            if shared and start + at_once >= len(documents):
                 tools.register(tx, [_known(tool) for tool in registered_tools().values()])
             if choose:
                 fleet.settle(tx, made)

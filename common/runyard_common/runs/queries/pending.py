@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    false,
     func,
     literal_column,
     or_,
@@ -55,11 +56,12 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Having:
     """A worker, and the Python agents (name@version) that it can run; None: all. `carried_on` are those that it runs
-    besides, while no worker has the code of their version."""
+    besides, while no worker has the code of their version. `dedicated`: it runs nothing else, no declared agent."""
 
     worker_id: str
     agents: Sequence[str] | None = None
     carried_on: Sequence[str] = ()
+    dedicated: bool = False
 
     @property
     def _has_rows(self) -> bool:
@@ -74,6 +76,11 @@ class Having:
         if self._has_rows:
             return _ROWS - len(self.carried_on)
         return len(self.agents) + len(self.carried_on)
+
+    @property
+    def kind(self) -> tuple[int | None, bool]:
+        """What a statement depends on: workers of a kind share it."""
+        return self.count, self.dedicated
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -95,7 +102,7 @@ def look(tx: Tx, slots: int, having: Having) -> Look | None:
         allowed = workers.may_claim(tx, having.worker_id)
         return None if allowed is None else Look(lanes.window(tx.conn) if allowed else lanes.NOTHING)
     asked: dict[str, Any] = {"worker": having.worker_id, "slots": slots, "after": None, "most": lanes.MOST}
-    found = _looked(having.count).all(tx.conn, asked | having.parameters)
+    found = _looked(*having.kind).all(tx.conn, asked | having.parameters)
     if not found:
         return None
     with_work = [row for row in found if row.in_lane is not None]
@@ -109,20 +116,21 @@ def look(tx: Tx, slots: int, having: Having) -> Look | None:
 
 
 @functools.cache
-def _looked(agents: int | None) -> PreparedStatement:
-    return PreparedStatement(lambda postgres: _look(agents))
+def _looked(agents: int | None, dedicated: bool) -> PreparedStatement:
+    return PreparedStatement(lambda postgres: _look(agents, dedicated))
 
 
-def _look(agents: int | None) -> Select[Any]:
+def _look(agents: int | None, dedicated: bool) -> Select[Any]:
     """The worker, which is kept from being declared lost, each lane with work, and the next tasks of an only lane."""
     w = runs.Worker.__table__.c
     alive = select(w.id, w.draining).where(w.id == bindparam("worker"), w.lost.is_(False))
     worker = alive.with_for_update(read=True).subquery("worker")
     lane = lanes.WINDOW.subquery("lane")
     # A function of the row, so that the database does not look for tasks before it knows how many lanes there are.
-    only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, agents).where(lane.c.lanes == 1)
+    only = _next(_T, [*tasks.CLAIMED, LISTENED], lane.c.in_lane, agents, dedicated).where(lane.c.lanes == 1)
     found = only.limit(bindparam("slots")).with_for_update(skip_locked=True).lateral("found")
-    any_ = _next(_T, [_T.id], lane.c.in_lane, agents).where(lane.c.lanes == 1).limit(bindparam("slots"))
+    any_ = _next(_T, [_T.id], lane.c.in_lane, agents, dedicated).where(lane.c.lanes == 1)
+    any_ = any_.limit(bindparam("slots"))
     counted = select(func.count().label("left")).select_from(any_.correlate(lane).subquery("any"))
     left = counted.correlate(lane).lateral("counted")
     joined = (
@@ -141,43 +149,45 @@ def claimable(tx: Tx, turns: Mapping[str, int], having: Having) -> list[tuple[Ta
         asked: dict[str, Any] = {"lanes": asked_lanes, "counts": counts}
     else:
         asked = {"lanes": dump(asked_lanes), "most": max(counts)}
-    found = _claimable(having.count).all(tx.conn, asked | having.parameters)
+    found = _claimable(*having.kind).all(tx.conn, asked | having.parameters)
     return [(tasks.task(row, tasks.CLAIMED_NAMES), getattr(row, "listened", True)) for row in found]
 
 
 @functools.cache
-def _claimable(agents: int | None) -> PreparedStatement:
-    return PreparedStatement(lambda postgres: (_locked if postgres else _first)(agents))
+def _claimable(agents: int | None, dedicated: bool) -> PreparedStatement:
+    return PreparedStatement(lambda postgres: (_locked if postgres else _first)(agents, dedicated))
 
 
-def _locked(agents: int | None) -> Select[Any]:
+def _locked(agents: int | None, dedicated: bool) -> Select[Any]:
     """PostgreSQL: a look into the index for each lane. `agents`: only for so many."""
     asked = func.unnest(bindparam("lanes", type_=ARRAY(Text)), bindparam("counts", type_=ARRAY(Integer)))
     turn = asked.table_valued("lane", "count", with_ordinality="place", name="turn").render_derived()
-    mine = _next(_T, [*tasks.CLAIMED, LISTENED], turn.c.lane, agents).limit(turn.c.count)
+    mine = _next(_T, [*tasks.CLAIMED, LISTENED], turn.c.lane, agents, dedicated).limit(turn.c.count)
     found = mine.with_for_update(skip_locked=True).lateral("found")
     return select(*found.c).select_from(turn.join(found, true())).order_by(turn.c.place)
 
 
-def _first(agents: int | None) -> Select[Any]:
+def _first(agents: int | None, dedicated: bool) -> Select[Any]:
     """SQLite has one writer and no LATERAL: rows by the ids that the index gives, one count for all lanes."""
     turn = func.json_each(bindparam("lanes")).table_valued("key", "value", name="turn")
     first = runs.Task.__table__.alias("first")
-    ids = _next(first.c, [first.c.id], turn.c.value, agents).limit(bindparam("most")).correlate(turn)
+    ids = (
+        _next(first.c, [first.c.id], turn.c.value, agents, dedicated).limit(bindparam("most")).correlate(turn)
+    )
     found = select(*tasks.CLAIMED).select_from(turn.join(runs.Task.__table__, _T.id.in_(ids)))
     return found.order_by(turn.c.key, _T.resume, _T.priority, _T.id)
 
 
-def _next(c: Any, columns: Sequence[Any], lane: Any, agents: int | None) -> Select[Any]:
+def _next(c: Any, columns: Sequence[Any], lane: Any, agents: int | None, dedicated: bool) -> Select[Any]:
     query = select(*columns).where(c.status == _PENDING, c.lane == lane)
     if agents is not None:
-        query = query.where(_runnable(c, agents))
+        query = query.where(_runnable(c, agents, dedicated))
     return query.order_by(c.resume, c.priority, c.id)
 
 
-def _runnable(c: Any, agents: int) -> ColumnElement[bool]:
-    """Tasks for any worker, and those that require an agent which the worker has."""
-    for_any: ColumnElement[bool] = c.required_agent.is_(None)
+def _runnable(c: Any, agents: int, dedicated: bool) -> ColumnElement[bool]:
+    """Tasks for any worker, unless this one is `dedicated`, and those that require an agent which the worker has."""
+    for_any: ColumnElement[bool] = false() if dedicated else c.required_agent.is_(None)
     has_rows = agents <= _ROWS
     named: list[Any] = [
         bindparam(f"having_{place}") for place in range(_ROWS - agents if has_rows else agents)
@@ -195,7 +205,7 @@ def any_left(conn: Connection, but: Sequence[str], having: Having) -> bool:
     """Whether a task may be claimed besides these, also one that another transaction has locked."""
     query = select(_T.id).where(_T.status == _PENDING, _T.id.not_in(but)).limit(1)
     if having.count is not None:
-        query = query.where(_runnable(_T, having.count))
+        query = query.where(_runnable(_T, having.count, having.dedicated))
     return conn.execute(query, having.parameters).first() is not None
 
 

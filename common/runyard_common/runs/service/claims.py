@@ -35,13 +35,15 @@ class LeaseLost(RunyardError):
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker asks for up to `slots` tasks, and one more for each of its runs `vacating` that leaves it in the same
-    transaction. `agents` are the Python agents (name@version) it can run; None: all. `carried_on`: see `Having`."""
+    transaction. `agents` are the Python agents (name@version) it can run; None: all. `carried_on`, `dedicated`: see
+    `Having`."""
 
     worker_id: str
     slots: int
     agents: tuple[str, ...] | None = None
     vacating: Collection[str] = ()
     carried_on: tuple[str, ...] = ()
+    dedicated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _claim(tx: Tx, command: Claim) -> Batch | RunyardError:
     slots = min(command.slots + sum(task_id in command.vacating for task_id in tx.left), AT_MOST)
     if not slots:
         return Batch([])
-    having = pending.Having(command.worker_id, command.agents, command.carried_on)
+    having = pending.Having(command.worker_id, command.agents, command.carried_on, command.dedicated)
     look = pending.look(tx, slots, having)
     if look is None:
         return LeaseLost(worker_id=command.worker_id)

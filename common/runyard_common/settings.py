@@ -128,6 +128,11 @@ class Settings(BaseModel):
         "", repr=False, description="Key that encrypts stored secrets; default generated into the home."
     )
 
+    release: str = Field(
+        "",
+        max_length=64,
+        description="What is deployed, such as an image's tag: workers show it; default Runyard's version.",
+    )
     worker_concurrency: int = Field(
         200, ge=1, le=100_000, description="Runs one worker process holds at once."
     )

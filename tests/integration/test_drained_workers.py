@@ -100,13 +100,17 @@ def api(tmp_path: Path) -> Iterator[Api]:
 
 def test_the_operator_drains_and_resumes_a_worker_and_both_are_in_the_audit_log(api: Api) -> None:
     with api.state.store.begin() as tx:
-        workers.enlist(tx, "w1", "host", 7, 4, 60.0)
+        workers.enlist(tx, "w1", "host", 7, 4, 60.0, release="shop:42")
         workers.enlist(tx, "w2", "host", 8, 4, 60.0)
         workers.mark_lost(tx, "w2")
     with api.client() as client:
         drained = client.post("/api/v1/ops/workers/w1/drain")
         assert (drained.status_code, drained.json()["state"]) == (200, "drained")
         assert _states(client) == {"w1": "drained", "w2": "lost"}
+        assert [row["release"] for row in client.get("/api/v1/ops/workers").json()["data"]] == [
+            "shop:42",
+            None,
+        ]
         assert client.post("/api/v1/ops/workers/w1/drain").status_code == 200
         assert client.post("/api/v1/ops/workers/w1/resume").json()["state"] == "alive"
         check_problem(client.post("/api/v1/ops/workers/w2/drain"), 409, "worker_lost")

@@ -70,11 +70,12 @@ class Engine:
         brings: Sequence[str] | None = None,
         resumes: Sequence[str] = (),
         dedicated: bool = False,
+        release: str | None = None,
     ) -> None:
         """`threads` are where agents' blocking code runs, `guard` is the loop's. Without `quarantine` suspects run
         among the others. A loop that is blocked for `block_seconds` ends the process; None watches over nothing.
-        `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings` and
-        `resumes`: see `workers.enlist`. `dedicated`: it claims runs of these alone, and no wake-up reaches it."""
+        `agents` are the Python agents (name@version) whose runs it claims; None: those of all. `brings`, `resumes`
+        and `release`: see `workers.enlist`. `dedicated`: it claims runs of these alone, and no wake-up reaches it."""
         self._store = store
         self._writer = writer
         self._slots = slots
@@ -84,7 +85,7 @@ class Engine:
         self._quarantine = quarantine
         self._block_seconds = block_seconds
         self._runnable = Runnable(agents, resumes, dedicated)
-        self._membership = Membership(store, capacity, lease_seconds, agents, brings, resumes)
+        self._membership = Membership(store, capacity, lease_seconds, agents, brings, resumes, release)
         self._look_every = LOOK_OFTEN if dedicated else LOOK_EVERY
         self._loop = asyncio.get_running_loop()
         self._wanted = asyncio.Event()

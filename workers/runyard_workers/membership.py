@@ -25,14 +25,16 @@ class Membership:
         agents: Sequence[str] | None,
         brings: Sequence[str] | None,
         resumes: Sequence[str] = (),
+        release: str | None = None,
     ) -> None:
-        """`agents`, `brings` and `resumes`: see `workers.enlist`."""
+        """`agents`, `brings`, `resumes` and `release`: see `workers.enlist`."""
         self._store = store
         self._capacity = capacity
         self._lease_seconds = lease_seconds
         self._agents = agents
         self._brings = brings
         self._resumes = resumes
+        self._release = release
 
     def enlist(self, worker_id: str, draining: bool = False) -> None:
         """Begin a life; the versions that this process brings are current from here on, unless newer ones live.
@@ -43,7 +45,7 @@ class Membership:
         with self._store.begin() as tx:
             workers.enlist(
                 tx, worker_id, host, pid, self._capacity, self._lease_seconds, self._agents, self._brings,
-                self._resumes, draining,
+                self._resumes, draining, self._release,
             )  # fmt: skip
             fleet.settle(tx, (self._agents if self._brings is None else self._brings) or ())
 

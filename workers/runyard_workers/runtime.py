@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from celery import Celery
 
+import runyard
 from runyard_common.broker.application import consume, consume_nothing
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
@@ -108,6 +109,7 @@ class Runtime:
             execution.brings,
             execution.resumes,
             settings.worker_dedicated,
+            settings.release or runyard.__version__,
         )
         self.engine.on_enlisted = self._listen
         if development is not None:

@@ -87,6 +87,9 @@ class WorkerView(schemas.Shape):
     resumes: list[str] | None = Field(
         description="Those (name@version) whose runs it carries on once no worker has them; null: none."
     )
+    release: str | None = Field(
+        description="What it runs, as its RUNYARD_RELEASE has it; null: an older release."
+    )
     runs: list[WorkerRun] = Field(
         description="Those under way, the longest first; the first 1,000 of all workers."
     )
@@ -166,6 +169,7 @@ _REPORTED = (
     "threads_held",
     "agents",
     "resumes",
+    "release",
     "lease_seconds",
 )
 

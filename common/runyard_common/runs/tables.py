@@ -298,6 +298,7 @@ class Worker(c.Table):
     agents = c.json()  # @scope/name@version of each Python agent it runs; None: it is not known
     brings = c.json()  # @scope/name@version of each agent in its sources; None: as `agents`
     resumes = c.json()  # of versions that it does not run: those it carries on once no worker has them
+    release = c.text(nullable=True, length=64)  # what it runs, as RUNYARD_RELEASE has it; None: an older one
     loop_lag_s = c.seconds()  # how late the event loop was at the last beat
     threads_held = c.counter()  # threads that runs which have ended have not given back
     started_at = c.instant()

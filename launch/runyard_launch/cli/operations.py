@@ -16,8 +16,8 @@ from runyard_launch.problems import CommandFailed, Outcome
 workers_app = typer.Typer(no_args_is_help=True, help="See and drain workers, and what waits for them.")
 usage_app = typer.Typer()
 _WORKERS = {
-    "id": "worker", "host": "host", "pid": "pid", "state": "state", "load": "runs", "loop_lag_s": "loop lag, s",
-    "started_at": "started", "seen_at": "seen",
+    "id": "worker", "host": "host", "pid": "pid", "release": "release", "state": "state", "load": "runs",
+    "loop_lag_s": "loop lag, s", "started_at": "started", "seen_at": "seen",
 }  # fmt: skip
 _QUEUE = {
     "running": "running", "waiting": "wait for a worker", "queued": "held by limits",

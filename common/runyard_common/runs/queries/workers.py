@@ -39,6 +39,7 @@ class Worker:
     started_at: float
     seen_at: float
     resumes: list[str] | None = None  # versions that it carries on once no worker has them
+    release: str | None = None
 
     def is_alive(self, now: float) -> bool:
         """Whether its lease lasts."""
@@ -56,12 +57,13 @@ def enlist(
     brings: Sequence[str] | None = None,
     resumes: Sequence[str] = (),
     draining: bool = False,
+    release: str | None = None,
 ) -> None:
     """A worker process begins a life, with a lease of `lease_seconds` from now. `agents` are the Python agents
     (name@version) it can run; None: it is not known, and it may have any. `brings` are the agents of its own sources,
     declared ones too, each in the version that they have there; None: as `agents`. `resumes` are Python agents whose
     runs it carries on with the code of another version, or refuses, once no worker has theirs. `draining`: it claims
-    nothing until that is taken back."""
+    nothing until that is taken back. `release`: what it runs."""
     tx.conn.execute(
         insert(_T),
         {
@@ -77,6 +79,7 @@ def enlist(
             "agents": None if agents is None else sorted(agents),
             "brings": None if brings is None or brings == agents else sorted(brings),
             "resumes": sorted(resumes) or None,
+            "release": release,
             "started_at": tx.now,
             "seen_at": tx.now,
         },

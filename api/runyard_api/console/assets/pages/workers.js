@@ -32,6 +32,7 @@ function card(w, open) {
     h("dl", { class: "facts" },
       h("dt", {}, "Slots"), h("dd", {}, `${w.running} of ${w.capacity} in use`,
         h("span", { class: `meter ${w.running >= w.capacity ? "full" : ""}`, "aria-hidden": "true" }, bar)),
+      w.release && [h("dt", {}, "Release"), h("dd", {}, h("code", {}, w.release))],
       h("dt", {}, "Started"), h("dd", {}, when(w.started_at)), h("dt", {}, "Seen"), h("dd", {}, when(w.seen_at)),
       w.loop_lag_s > 0.5 && [h("dt", {}, "Event loop"), h("dd", { class: "bad" }, `${seconds(w.loop_lag_s)} late`)],
       w.threads_held > 0 && [h("dt", {}, "Threads"), h("dd", {}, `${w.threads_held} of runs that have ended`)],

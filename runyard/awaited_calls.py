@@ -1,4 +1,5 @@
-"""The calls of a context whose types follow from what they are given: `step`, `ask`, `review` and `run`.
+"""The calls of a context whose types follow from what they are given: `step`, `ask`,
+`review`, `run`, `start` and `map`.
 
 A keyword of ours cannot be added to those of a `ParamSpec` (PEP 612). So with `effect`, arguments by position are
 checked against the function, or those by name are not; `functools.partial` checks both.
@@ -7,9 +8,10 @@ checked against the function, or those by name are not; `functools.partial` chec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
+from runyard.errors import ChildFailed
 from runyard.run_options import ChildOptions
 
 P = ParamSpec("P")
@@ -246,4 +248,128 @@ class AwaitedCalls(ABC):
 
         `agent` is a name, or the decorated function, whose types then count. Without a type, from its annotation or
         `returns`, the output is in JSON form. Raises `ChildFailed` when the child fails or is stopped.
+        """
+
+    @overload
+    @abstractmethod
+    async def start(
+        self,
+        agent: Callable[[Any, A], Any],
+        args: A,
+        *,
+        message: str | None = ...,
+        **options: Unpack[ChildOptions],
+    ) -> str: ...
+    @overload
+    @abstractmethod
+    async def start(
+        self,
+        agent: str,
+        args: Any = ...,
+        *,
+        message: str | None = ...,
+        **options: Unpack[ChildOptions],
+    ) -> str: ...
+    @abstractmethod
+    async def start(self, agent: Any, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        """Start another agent as a child task and go on; its task id. It is stopped if this run fails or is.
+
+        `agent` is a name, or the decorated function, whose type of arguments then counts.
+        """
+
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: str | Callable[..., Any],
+        args: Iterable[Any],
+        *,
+        returns: type[T],
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: str | Callable[..., Any],
+        args: Iterable[Any],
+        *,
+        returns: type[T],
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: Callable[[Any, A], Awaitable[T]],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: Callable[[Any, A], Awaitable[T]],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: Callable[[Any, A], T],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: Callable[[Any, A], T],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    async def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[Any]: ...
+    @abstractmethod
+    async def map(
+        self,
+        agent: Any,
+        args: Iterable[Any],
+        *,
+        returns: Any = ...,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """Run another agent once for each of `args` and return the outputs in order, at most 10,000.
+
+        `agent` and `returns` are as in `run`. At most `concurrency` children are at work at once, one more as each
+        ends; the parent holds no slot meanwhile. The first that fails stops the others and raises `ChildFailed`; with
+        `return_exceptions` all run, and the `ChildFailed`s are among the results.
         """

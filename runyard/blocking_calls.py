@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, TypeVarTuple, Unpack, overload
 
 from runyard.awaited_calls import Asking, Effect, OnNoAnswer, OnNoDecision
+from runyard.errors import ChildFailed
 from runyard.run_options import ChildOptions
 
 P = ParamSpec("P")
@@ -207,3 +208,119 @@ class BlockingCalls(ABC):
         **options: Any,
     ) -> Any:
         """See `Context.run`."""
+
+    @overload
+    @abstractmethod
+    def start(
+        self,
+        agent: Callable[[Any, A], Any],
+        args: A,
+        *,
+        message: str | None = ...,
+        **options: Unpack[ChildOptions],
+    ) -> str: ...
+    @overload
+    @abstractmethod
+    def start(
+        self,
+        agent: str,
+        args: Any = ...,
+        *,
+        message: str | None = ...,
+        **options: Unpack[ChildOptions],
+    ) -> str: ...
+    @abstractmethod
+    def start(self, agent: Any, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+        """See `Context.start`."""
+
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: str | Callable[..., Any],
+        args: Iterable[Any],
+        *,
+        returns: type[T],
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: str | Callable[..., Any],
+        args: Iterable[Any],
+        *,
+        returns: type[T],
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: Callable[[Any, A], Awaitable[T]],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: Callable[[Any, A], Awaitable[T]],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: Callable[[Any, A], T],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: Literal[False] = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[T]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: Callable[[Any, A], T],
+        args: Iterable[A],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool,
+        **options: Unpack[ChildOptions],
+    ) -> list[T | ChildFailed]: ...
+    @overload
+    @abstractmethod
+    def map(
+        self,
+        agent: str,
+        args: Iterable[Any],
+        *,
+        concurrency: int = ...,
+        return_exceptions: bool = ...,
+        **options: Unpack[ChildOptions],
+    ) -> list[Any]: ...
+    @abstractmethod
+    def map(
+        self,
+        agent: Any,
+        args: Iterable[Any],
+        *,
+        returns: Any = ...,
+        concurrency: int = 10,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> list[Any]:
+        """See `Context.map`."""

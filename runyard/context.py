@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
@@ -180,27 +180,6 @@ class Context(_RunInfo, AwaitedCalls):
         )
 
     @abstractmethod
-    async def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
-        """Start another agent as a child task and go on; its task id. It is stopped if this run fails or is."""
-
-    @abstractmethod
-    async def map(
-        self,
-        agent: str,
-        args: Iterable[Any],
-        *,
-        concurrency: int = 10,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> list[Any]:
-        """Run another agent once for each of `args` and return the outputs in order, at most 10,000.
-
-        At most `concurrency` children are at work at once, one more as each ends; the parent holds no slot meanwhile.
-        The first that fails stops the others and raises `ChildFailed`; with `return_exceptions` all run, and the
-        `ChildFailed`s are among the results.
-        """
-
-    @abstractmethod
     async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
         """Make several calls at once, such as ``ctx.step(…)`` and ``ctx.run(…)``, and return what each gives, in order.
 
@@ -300,22 +279,6 @@ class BlockingContext(_RunInfo, BlockingCalls):
         schema: Mapping[str, Any] | None = None,
     ) -> Any:
         """See `Context.tool_call`."""
-
-    @abstractmethod
-    def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
-        """See `Context.start`."""
-
-    @abstractmethod
-    def map(
-        self,
-        agent: str,
-        args: Iterable[Any],
-        *,
-        concurrency: int = 10,
-        return_exceptions: bool = False,
-        **options: Any,
-    ) -> list[Any]:
-        """See `Context.map`."""
 
     @abstractmethod
     def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:

@@ -146,10 +146,11 @@ def _converted(value: Any) -> Any:
 
 
 class _Walk:
-    """Converts one value, member by member."""
+    """Converts one value, member by member. `write_bytes` is for those in it that have a form of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, write_bytes: Callable[[bytes], str] | None = None) -> None:
         self._left = _MOST_MEMBERS
+        self._write_bytes = write_bytes
 
     def convert(self, value: Any, depth: int, folds: int = 0) -> Any:
         """The form of `value` in types that orjson writes as they are."""
@@ -167,6 +168,8 @@ class _Walk:
             if depth >= DEEPEST:
                 raise NotJson(_TOO_DEEP)
             return self._container(value, depth)
+        if self._write_bytes is not None and isinstance(value, bytes | bytearray):
+            return self._write_bytes(bytes(value))
         if folds >= _MOST_FOLDS:  # what unfolds into another of its kind, for ever
             raise NotJson(_TOO_DEEP)
         return self.convert(_unfold(value), depth, folds + 1)
@@ -290,10 +293,9 @@ def _dumped(value: Any) -> Any:
     try:
         dumped = value.model_dump(mode="json", by_alias=True)  # as the schema of its input has it
     except (TypeError, ValueError):
-        return value.model_dump(
-            by_alias=True
-        )  # a field that the model cannot write has the form it has elsewhere
-    if b"null" in orjson.dumps(dumped, default=str):  # a NaN, where the field is typed Any
+        # A field that the model cannot write has the form it has elsewhere; bytes have the one that the model reads.
+        return _Walk(_bytes_of(value)).convert(value.model_dump(by_alias=True), 0)
+    if _may_have_null(dumped):  # a NaN, where the field is typed Any
         try:
             _Walk().convert(value.model_dump(by_alias=True), 0)
         except _NotFinite:
@@ -301,6 +303,27 @@ def _dumped(value: Any) -> Any:
         except NotJson:
             pass
     return dumped
+
+
+def _may_have_null(dumped: Any) -> bool:
+    try:
+        return b"null" in orjson.dumps(dumped, default=str)
+    except TypeError:  # an integer of more than 64 bits, which has its form later
+        return True
+
+
+def _bytes_of(model: Any) -> Callable[[bytes], str]:
+    """How a model of pydantic reads bytes from JSON, by its configuration."""
+    return _BYTES.get((getattr(model, "model_config", None) or {}).get("val_json_bytes", "utf8"), _utf8)
+
+
+def _utf8(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise NotJson(
+            "these bytes are no UTF-8: set ser_json_bytes and val_json_bytes of the model to 'base64'"
+        ) from None
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -337,6 +360,7 @@ def _base64(value: Any) -> str:
     return base64.b64encode(bytes(value)).decode()
 
 
+_BYTES: Final = {"utf8": _utf8, "base64": _base64, "hex": bytes.hex}
 _ADDRESSES: Final = (
     ipaddress.IPv4Address,
     ipaddress.IPv6Address,

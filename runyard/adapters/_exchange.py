@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2s
 from typing import Any, Final
 
 import httpx2
@@ -83,7 +82,7 @@ class Exchange:
     request: httpx2.Request
     path: str
     model: str
-    asked: str = ""  # a digest of what the code has sent
+    asked: str = ""  # what the code has sent, a character a byte
     hides_usage: bool = False  # the events with the usage were asked for here, and are not the code's
     _rest: bytes = b""
     _kept: bytearray = field(default_factory=bytearray)
@@ -95,10 +94,10 @@ class Exchange:
         if asked is None:
             return None
         path, model = request.url.path, str(asked.get("model") or "")
-        digest = blake2s(path.encode() + b"\n" + body, digest_size=12).hexdigest()
+        sent = f"{path}\n{body.decode('latin-1')}"
         chat = asked.get("stream") and path.endswith("/chat/completions")
         if not chat or (asked.get("stream_options") or {}).get("include_usage") is not None:
-            return cls(vendor, request, path, model, digest)
+            return cls(vendor, request, path, model, sent)
         # A stream reports what it used only when it is asked to.
         options = {**(asked.get("stream_options") or {}), "include_usage": True}
         content = json.dumps({**asked, "stream_options": options}).encode()
@@ -106,7 +105,7 @@ class Exchange:
         more = httpx2.Request(
             request.method, request.url, headers=headers, content=content, extensions=request.extensions
         )
-        return cls(vendor, more, path, model, digest, hides_usage=True)
+        return cls(vendor, more, path, model, sent, hides_usage=True)
 
     def feed(self, piece: bytes) -> bytes:
         """What the code gets of this piece of the body."""

@@ -87,6 +87,8 @@ async def test_steps_have_times_and_a_run_goes_on_from_one_of_them(tmp_path: Pat
         ):
             refused = await client.post(f"/tasks/{task_id}/retry", json=body)
             assert (refused.status_code, refused.json()["code"]) == (400, code)
+            if code == "unknown_step":
+                assert f"GET /tasks/{task_id}/steps" in refused.text
 
 
 async def test_a_list_describes_runs_and_takes_them_by_id_and_by_maker(tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ async def _all(ctx: Context, args: Order) -> Any:
     seen.append(await ctx.review("pay", args, schema=Order))
     seen.append(await ctx.run(_child, Line(amount=Decimal("3.10"))))
     seen.append(await ctx.run("@calls/child", Line(amount=Decimal("3.10")), returns=Photo))
+    seen.append(await ctx.map(_child, (Line(amount=Decimal(number)) for number in (1, 2))))
+    seen.append(bool(await ctx.start(_child, Line(amount=Decimal(1)))))
     return None
 
 
@@ -117,6 +119,7 @@ EXPECTED = [
     ORDER, PHOTO, [BOX, BOX], (Decimal("1.0"), Path("a")), frozenset({1}), Line(amount=Decimal("0.10")),
     Line(amount=Decimal("2.50")), [BOX], FORM, {"a": "1.50"}, PHOTO, (1, "a"), Centre.NORTH, Centre.NORTH,
     {"due": dt.date(2026, 5, 6), "b": "yes"}, Order(lines=[], due=dt.date(2027, 1, 1)), PHOTO, PHOTO,
+    [PHOTO, PHOTO], True,
 ]  # fmt: skip
 
 
@@ -158,6 +161,18 @@ async def _no_agent(ctx: Context, args: Any) -> None:
     await ctx.run(photo)  # type: ignore[call-overload]
 
 
+async def _map(ctx: Context, args: Any) -> None:
+    await ctx.map(_child, [Line(amount=Decimal(1)), Line(amount=Decimal(2))], returns=Line)
+
+
+async def _map_no_agent(ctx: Context, args: Any) -> None:
+    await ctx.map(photo, [])  # type: ignore[call-overload]
+
+
+async def _start_no_agent(ctx: Context, args: Any) -> None:
+    await ctx.start(photo)  # type: ignore[call-overload]
+
+
 async def _ask(ctx: Context, args: Any) -> None:
     await ctx.ask("Which?", schema=Loader)
 
@@ -171,6 +186,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     (_named, "invalid_result", "ctx.step 'load', at $.amount: the value is no Line: Input should be a valid decimal."),
     (_no_type, "invalid_call", "ctx.step 'load', returns: no value of"),
     (_no_agent, "invalid_call", "ctx.run: photo is no agent: decorate it with @agent, or give a name."),
+    (_map, "invalid_result", "ctx.map '@calls/child', at $[0].amount: the value is no Line: Field required."),
+    (_map_no_agent, "invalid_call", "ctx.map: photo is no agent: decorate it with @agent, or give a name."),
+    (_start_no_agent, "invalid_call", "ctx.start: photo is no agent: decorate it with @agent, or give a name."),
     (_ask, "invalid_call", "ctx.ask 'Which?', schema: no value of"),
     (_output, "invalid_output", "The agent's output breaks its schema: output"),
 ]  # fmt: skip
@@ -252,3 +270,58 @@ async def _parent(ctx: Context, args: Any) -> str:
 def test_arguments_of_a_child_are_checked_against_its_schema() -> None:
     agent("@calls/parent")(_parent)
     assert "amount" in run(_parent, {}).output
+
+
+@agent("@calls/positive")
+def _positive(ctx: BlockingContext, args: int) -> Line:
+    if args < 0:
+        raise ValueError("negative")
+    return Line(amount=Decimal(args))
+
+
+async def _mapped(ctx: Context, args: Any) -> list[Any]:
+    found = await ctx.map("@calls/positive", [1, -1, 2], returns=Line, return_exceptions=True)
+    return [type(one).__name__ if isinstance(one, ChildFailed) else one.amount for one in found]
+
+
+agent("@calls/mapped")(_mapped)
+
+
+@pytest.mark.parametrize("fn", [_mapped, _away(_mapped)])
+def test_failures_are_among_the_values_of_mapped_children(fn: Any) -> None:
+    outcome = run(fn)
+    assert (outcome.error, outcome.output) == (None, ["1", "ChildFailed", "2"])
+
+
+class Counted(BaseModel):
+    number: int
+    raw: bytes = b""
+
+
+@agent("@calls/double")
+async def _double(ctx: Context, args: int) -> int:
+    return args * 2
+
+
+@agent("@calls/long")
+async def _long(ctx: Context, args: int) -> Counted:
+    doubled = await ctx.step("again", int, await ctx.run(_double, args))
+    counted = await ctx.step("counted", lambda: Counted(number=doubled, raw=b"a"), returns=Counted)
+    assert counted == Counted(number=args * 2, raw=b"a")
+    return counted
+
+
+@agent("@calls/raw")
+async def _raw(ctx: Context, args: Any) -> None:
+    await ctx.step("load", lambda: [Counted(number=1, raw=b"\xff")])
+
+
+def test_integers_of_more_than_64_bits_are_integers_in_every_typed_call() -> None:
+    outcome = run(_long, 2**70, crash_after=[2])
+    assert (outcome.error, outcome.output) == (None, {"number": str(2**71), "raw": "a"})
+
+
+def test_bytes_that_a_model_cannot_write_are_refused_with_their_place() -> None:
+    error = run(_raw).error
+    assert error is not None
+    assert (error["code"], error["details"]["path"]) == ("result_not_json", "$[0].raw")

@@ -57,7 +57,6 @@ EXCEPTED = {
     ("runyard/", "people"): "names of the published client: through_people, waits_for_people",
     ("launch/", "people"): "Run.waits_for_people of the published client",
     ("tests/integration/test_client.py", "people"): "names of the published client",
-    ("cli/doctor.py", "told"): "a field of the output of `doctor --json`",
     ("formats/table.py", "tell"): "the position in a file, of the standard library",
     ("runyard_workers/engine.py", "held"): "workers.threads_held, a column",
     ("http/protocol.py", "reading"): "a method of uvicorn",

@@ -224,7 +224,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     # control
     "not_ended": (409, "Only an ended task can be retried."),
     "undone": (409, "The run has undone its steps; it can only be run again from the top."),
-    "unknown_step": (400, "The run has no step of this key."),
+    "unknown_step": (400, "The run has no step of this key; GET /tasks/{id}/steps lists its steps."),
     "credentials_erased": (
         409,
         "The run's credentials were erased; send them in `credentials` by `pointers`.",

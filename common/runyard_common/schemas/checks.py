@@ -17,7 +17,7 @@ from typing import Any, Final
 import jsonschema_rs
 import orjson
 
-from runyard_common.schemas import drafts
+from runyard_common.schemas import drafts, long_integers
 from runyard_common.schemas import graph as schema_graph
 from runyard_common.schemas import work as schema_work
 from runyard_common.schemas.errors import SMALL, Fault, Listing
@@ -84,11 +84,28 @@ def violations(
         if compiled.validator.is_valid(value):
             return []
         faults = compiled.faults(value, work, most)
+        if long_integers.among(value, faults) and _fits_with_integers(compiled, value, work):
+            return []
     except (ValueError, TypeError, RecursionError) as error:
         return [Violation(field, "not_json", f"This has no JSON form: {shortened(str(error))}.")]
     return [Violation(path_of(place, field), code, message) for place, code, message in faults]
 
 
+def _fits_with_integers(compiled: _Compiled, value: Any, work: float) -> bool:
+    """Whether a value fits whose integers of more than 64 bits are texts, as in our JSON form."""
+    for _ in range(_MOST_ROUNDS):
+        places = long_integers.among(value, compiled.faults(value, work, _MOST_INTEGERS))
+        if not places:
+            return False
+        value = long_integers.restored(value, places)
+        if compiled.validator.is_valid(value):
+            return True
+    return False
+
+
+#: How many texts for integers are looked at together, and how often.
+_MOST_INTEGERS: Final = 1_000
+_MOST_ROUNDS: Final = 3
 _TOO_LARGE: Final = "This is too much to check against its schema: send less at once, or simplify the schema."
 
 

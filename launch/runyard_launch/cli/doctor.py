@@ -259,7 +259,7 @@ def doctor(as_json: bool = False) -> int:
     """Print the table, or JSON; 0 unless something failed."""
     if as_json:
         found = list(findings())
-        print_rows([{"part": f.part, "verdict": f.verdict.value, "told": f.text} for f in found], {}, as_json)
+        print_rows([{"part": f.part, "verdict": f.verdict.value, "text": f.text} for f in found], {}, as_json)
         return int(any(f.verdict is Verdict.BAD for f in found))
     console = Console(soft_wrap=True, emoji=False)
     table = Table("part", "", "", box=None, show_header=False)

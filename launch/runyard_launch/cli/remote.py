@@ -65,7 +65,7 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class Target:
-    """A server's base _URL and an API key for it."""
+    """A server's base URL and an API key for it."""
 
     url: str
     key: str
@@ -106,7 +106,7 @@ def is_remote(url: str, key_file: Path | None) -> bool:
 
 
 def server_url(text: str, field: str) -> str:
-    """A server's base _URL; `CommandFailed` invalid_url names the field, and repeats nothing of the _URL."""
+    """A server's base URL; `CommandFailed` invalid_url names the field, and repeats nothing of the URL."""
     try:
         return base_url(text)
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict, assert_type
 
 from pydantic import BaseModel, Field
 
-from runyard import AsyncClient, BlockingContext, Client, Context, agent, current_step
+from runyard import AsyncClient, BlockingContext, ChildFailed, Client, Context, agent, current_step
 from runyard.testing import run
 
 TODAY = dt.date(2026, 1, 2)
@@ -102,6 +102,11 @@ def blocking(ctx: BlockingContext, args: Rate) -> Result:
     assert_type(ctx.secret("TOKEN"), str)
     assert_type(ctx.ask("Which centre?", schema=Centre), Centre)
     assert_type(ctx.run(invoice, InvoiceArgs(lines=[], due=TODAY)), Result)
+    assert_type(ctx.map(invoice, [InvoiceArgs(lines=[], due=TODAY)], concurrency=2), list[Result])
+    assert_type(
+        ctx.map("@typed/invoice", [{}], returns=Result, return_exceptions=True), list[Result | ChildFailed]
+    )
+    assert_type(ctx.start(invoice, InvoiceArgs(lines=[], due=TODAY)), str)
     return Result(total=total)
 
 
@@ -112,6 +117,14 @@ async def parent(ctx: Context, args: Annotated[list[Order], Field(description="T
     assert_type(await ctx.run(blocking, Rate("EUR", dt.datetime.now(dt.UTC)), message="Go"), Result)
     assert_type(await ctx.run("@typed/invoice", {"lines": []}), Any)
     assert_type(await ctx.run("@typed/invoice", {"lines": []}, returns=Result, ttl=60), Result)
+    each = [InvoiceArgs(lines=[], due=TODAY)]
+    assert_type(await ctx.map(invoice, each, priority=3), list[Result])
+    assert_type(await ctx.map(blocking, (), return_exceptions=True), list[Result | ChildFailed])
+    assert_type(await ctx.map("@typed/invoice", [{"lines": []}], return_exceptions=True), list[Any])
+    assert_type(await ctx.map("@typed/invoice", each, returns=Result), list[Result])
+    assert_type(await ctx.map(invoice, each, returns=Rate, return_exceptions=True), list[Rate | ChildFailed])
+    assert_type(await ctx.start(blocking, Rate("EUR", dt.datetime.now(dt.UTC)), message="Go"), str)
+    assert_type(await ctx.start("@typed/invoice", {"lines": []}, ttl=60), str)
     return mine
 
 

@@ -87,6 +87,12 @@ async def parent(ctx: Context, args: dict[str, Any]) -> None:
     await ctx.run("@mistakes/steps", {"amount": 1}, prioritty=3)  # error: call-overload, reportCallIssue
     (await ctx.run(steps, Args(amount=Decimal(1)))).totl  # error: attr-defined, reportAttributeAccessIssue
     (await ctx.run("@mistakes/steps", returns=Result)).totl  # error: attr-defined, reportAttributeAccessIssue
+    await ctx.map(steps, [{"amount": 1}])  # error: arg-type, reportArgumentType
+    await ctx.map(plain, [Args(amount=Decimal(1))])  # error: arg-type, reportArgumentType
+    await ctx.map("@mistakes/steps", [{}], concurency=3)  # error: call-overload, reportCallIssue
+    (await ctx.map(steps, [Args(amount=Decimal(1))]))[0].totl  # error: attr-defined, reportAttributeAccessIssue
+    await ctx.start(steps, {"amount": 1})  # error: arg-type, reportArgumentType
+    await ctx.start("@mistakes/steps", {"amount": 1}, prioritty=3)  # error: call-overload, reportCallIssue
 
 
 def callers(client: Client) -> None:

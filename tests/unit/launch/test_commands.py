@@ -274,7 +274,9 @@ def test_programs_read_every_list_as_json(store: Store, run: Run, tmp_path: Path
     assert one_key(store, made["key"]).id == made["id"]
     assert json.loads(run("members", "list", "--json").stdout) == []
     assert json.loads(run("agents", "list", "--json").stdout) == []
-    found = {line["part"]: line["verdict"] for line in json.loads(run("doctor", "--json").stdout)}
+    lines = json.loads(run("doctor", "--json").stdout)
+    assert all(line.keys() == {"part", "verdict", "text"} and line["text"] for line in lines)
+    found = {line["part"]: line["verdict"] for line in lines}
     assert found["settings"] == found["database"] == "ok"
 
 

@@ -43,6 +43,21 @@ class Model(BaseModel):
     when: dt.date = dt.date(2026, 1, 2)
 
 
+class Raw(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    raw: bytes
+    number: int = 0
+    other: Any = None
+
+
+class Base64(Raw):
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
+INTS = array.array("i", [1])
+
+
 class Root(RootModel[list[Decimal]]):
     pass
 
@@ -118,6 +133,10 @@ FORMS: list[tuple[str, Any, Any]] = [
     ("surrogate among other kinds", [Decimal(1), "\ud83d"], ["1", "�"]),
     ("whole pair", "😀", "😀"),
     ("nul", "a\0b", "a\0b"),
+    ("long integer of a model", Raw(raw=b"\xc3\xa4", number=2**70), {"raw": "ä", "number": str(2**70), "other": None}),
+    ("bytes of a model", Base64(raw=b"\xff"), {"raw": "_w==", "number": 0, "other": None}),
+    ("bytes beside what no model writes", Raw(raw=b"a", other=INTS), {"raw": "a", "number": 0, "other": [1]}),
+    ("its own bytes there", Base64(raw=b"\xff", other=INTS), {"raw": "/w==", "number": 0, "other": [1]}),
 ]  # fmt: skip
 
 
@@ -253,6 +272,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("a million tuples in each other", _chain(1_000_000), "$[0]", "nests deeper than 200"),
     ("one list in itself sixty times over", _doubled(60), "$", "too many members"),
     ("one list in itself many times, and a decimal", _doubled(60, Decimal(1)), "$", "too many members"),
+    ("bytes of a model", {"m": [Raw(raw=b"a"), Raw(raw=b"\xff")]}, "$.m[1].raw", "these bytes are no UTF-8"),
+    ("bytes in a model", Model(amount=[{"a": b"\xff"}]), "$.amount[0].a", "these bytes are no UTF-8"),
     ("integer of 5000 digits", {"n": 10**5000}, "$.n", "too many digits"),
 ]  # fmt: skip
 

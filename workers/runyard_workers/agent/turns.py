@@ -80,7 +80,7 @@ class Turns:
         self._attempt = attempt
         self._turn = 0  # model turns that were begun, in all attempts
         self._calls: dict[str, int] = {}  # the turn that made each call
-        self._asking = self._asked = 0  # turns with a text of what they ask: under way, and begun
+        self._under_way = self._begun = 0  # turns of this attempt
         for entry in attempt.replay.entries:
             if entry.kind in ("model", UNORDERED):
                 self._note(entry.detail)
@@ -111,11 +111,11 @@ class Turns:
         return await self._attempt.first(step, partial(self._ask, call, agent, suspend))
 
     async def _ask(self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step) -> Any:
-        self._asking, self._asked = self._asking + 1, self._asked + 1
+        self._under_way, self._begun = self._under_way + 1, self._begun + 1
         try:
-            return await self._counted_turn(call, agent, suspend, step, self._asked)
+            return await self._counted_turn(call, agent, suspend, step, self._begun)
         finally:
-            self._asking -= 1
+            self._under_way -= 1
 
     async def _counted_turn(
         self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step, place: int
@@ -135,7 +135,7 @@ class Turns:
             "seconds": seconds,
         }
         detail = {**(step.detail or {}), _TURN: number, _CALLS: [one.id for one in turn.tool_calls]}
-        if ASKED in detail and (self._asking > 1 or self._asked > place):
+        if ASKED in detail and (self._under_way > 1 or self._begun > place):
             detail[TOGETHER] = True
         logged = (*_logged(turn, number, agent), events.model_turn(number, agent, used, more))
         entry = attempt.ending(replace(step, name=used.model, detail=detail), value, events=logged)

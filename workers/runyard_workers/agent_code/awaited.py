@@ -1,12 +1,16 @@
-"""What an agent's code gives `ctx.gather`: each is a call that is made there."""
+"""What an agent's code gives to be awaited: calls to `ctx.gather`, and what its functions return in a thread."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from runyard.errors import AgentError
+
+T = TypeVar("T")
 
 
 def awaiting(given: Any) -> Callable[[], Awaitable[Any]]:
@@ -40,3 +44,17 @@ def close(given: Sequence[Any]) -> None:
     for one in given:
         if inspect.iscoroutine(one) and inspect.getcoroutinestate(one) == inspect.CORO_CREATED:
             one.close()
+
+
+async def result_of(future: Future[T]) -> T:
+    """The result of a thread. One that comes after its caller has left is dropped: a coroutine is closed."""
+    try:
+        return await asyncio.wrap_future(future)
+    except BaseException:
+        future.add_done_callback(_drop)
+        raise
+
+
+def _drop(future: Future[Any]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        close([future.result()])

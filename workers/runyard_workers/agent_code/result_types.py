@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runyard import authoring, json_types
 from runyard.authoring import AgentDefinition
-from runyard.errors import AgentError
+from runyard.errors import AgentError, ChildFailed
 from runyard.json_types import DoesNotFit, Typed
+from runyard_workers.agent_code.values import name
 
 
 def named(kind: Any, call: str, what: str = "returns") -> Typed[Any] | None:
@@ -31,17 +32,20 @@ def schema_of(schema: Any, returns: Any, call: str) -> tuple[Any, Typed[Any] | N
     return (None if kind is None else kind.input_schema()), kind
 
 
-def agent_of(agent: Any) -> AgentDefinition | None:
-    """The agent that a decorated function is; None for a name. Raises `AgentError` invalid_call."""
+def named_agent(agent: Any, call: str) -> tuple[str, AgentDefinition | None]:
+    """The name of an agent that `call` is given by name or as its function, and the agent that the function is. Raises
+    `AgentError` invalid_call."""
     if not callable(agent):
-        return None
+        return name(agent, call, "the agent"), None
     found = authoring.definition_of(agent)
     if found is None:
-        name = getattr(agent, "__qualname__", type(agent).__qualname__)
+        of = getattr(agent, "__qualname__", type(agent).__qualname__)
         raise AgentError(
-            f"ctx.run: {name} is no agent: decorate it with @agent, or give a name.", code="invalid_call"
+            f"{call}: {of} is no agent: decorate it with @agent, or give a name.",
+            code="invalid_call",
+            call=call,
         )
-    return found
+    return found.name, found
 
 
 def bound_to(child: AgentDefinition | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -66,3 +70,19 @@ def misfit(error: DoesNotFit, kind: Typed[Any], call: str, code: str) -> AgentEr
         call=call,
         path=error.path,
     )
+
+
+def restored_each(kind: Typed[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The values of the type whose JSON forms these are, beside the failures. Raises `DoesNotFit`."""
+    found: list[Any] = []
+    for output in outputs:
+        try:
+            found.append(output if isinstance(output, ChildFailed) else kind.restore(output))
+        except DoesNotFit as error:
+            raise DoesNotFit(f"$[{len(found)}]{error.path[1:]}", error.reason) from None
+    return found
+
+
+def are_themselves(kind: Typed[Any], outputs: Sequence[Any]) -> bool:
+    """Whether each is a value of the type as it is, or a failure."""
+    return all(isinstance(output, ChildFailed) or kind.is_itself(output) for output in outputs)

@@ -242,8 +242,7 @@ class RunContext(SuspendingContext):
         message: str | None = None,
         **options: Any,
     ) -> Any:
-        child = result_types.agent_of(agent)
-        name = values.name(agent if child is None else child.name, "ctx.run", "the agent")
+        name, child = result_types.named_agent(agent, "ctx.run")
         call = f"ctx.run {values.shown(name)}"
         kind = result_types.output_of(child, returns, call)
         options = result_types.bound_to(child, options)

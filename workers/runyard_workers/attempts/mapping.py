@@ -38,7 +38,7 @@ class ChildMap:
     ) -> None:
         self._attempt = attempt
         self._children = children
-        self._agent = agent = values.name(agent, "ctx.map", "the agent")
+        self._agent = agent
         self._call = call = f"ctx.map {values.shown(agent)}"
         self._wanted = child_request(values.given(dict(options), f"{call}, options"), call)
         self._args = _arguments(args, call, attempt)

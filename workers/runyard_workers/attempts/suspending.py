@@ -12,9 +12,17 @@ from runyard.context import Context
 from runyard.errors import AgentError
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service.state import Op
-from runyard_workers.agent_code import awaited, values
+from runyard_workers.agent_code import awaited, result_types, values
 from runyard_workers.agent_code.raised import describe
-from runyard_workers.attempts import compensation, gathering, secrets, state, user_code, waiting
+from runyard_workers.attempts import (
+    compensation,
+    gathering,
+    secrets,
+    state,
+    typed_results,
+    user_code,
+    waiting,
+)
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import refuse_inside
 from runyard_workers.attempts.children import Children, child_request
@@ -114,10 +122,11 @@ class SuspendingContext(Context):
             attempt.replay.refuse_skipped(asked.key)
 
     @suspending
-    async def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+    async def start(self, agent: Any, args: Any = None, *, message: str | None = None, **options: Any) -> str:
         attempt = self._attempt
-        agent = values.name(agent, "ctx.start", "the agent")
+        agent, child = result_types.named_agent(agent, "ctx.start")
         call = f"ctx.start {values.shown(agent)}"
+        options = result_types.bound_to(child, options)
         args = values.arguments(args, call, attempt.bounds)
         message = None if message is None else values.text(message, call, "the message")
         wanted = child_request(values.given(options, f"{call}, options"), call)
@@ -133,19 +142,25 @@ class SuspendingContext(Context):
     @suspending
     async def map(
         self,
-        agent: str,
+        agent: Any,
         args: Iterable[Any],
         *,
+        returns: Any = ...,
         concurrency: int = 10,
         return_exceptions: bool = False,
         **options: Any,
     ) -> list[Any]:
-        children = ChildMap(
-            self._attempt, self._children, agent, args, concurrency, return_exceptions, options
-        )
-        await self._attempt.ready()
+        attempt = self._attempt
+        name, child = result_types.named_agent(agent, "ctx.map")
+        call = f"ctx.map {values.shown(name)}"
+        kind = result_types.output_of(child, returns, call)
+        options = result_types.bound_to(child, options)
+        children = ChildMap(attempt, self._children, name, args, concurrency, return_exceptions, options)
+        await attempt.ready()
         outputs, waited = await children.outcome(gathering.group())
-        return outputs if waited is None else await self._suspend(Suspended.waiting(waited))
+        if waited is not None:
+            await self._suspend(Suspended.waiting(waited))
+        return await typed_results.restored_each(attempt, kind, outputs, call)
 
     async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
         try:

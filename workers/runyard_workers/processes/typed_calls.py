@@ -5,12 +5,13 @@ What crosses is a JSON Schema or an agent's name, and the JSON form of the resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from runyard import json_types
 from runyard.json_types import DoesNotFit, Typed
 from runyard_workers.agent_code import result_types
+from runyard_workers.agent_code.result_types import restored_each
 from runyard_workers.agent_code.values import shown
 from runyard_workers.processes.calls import Bound
 
@@ -74,11 +75,39 @@ def _review(action: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Cross
 
 
 def _run(agent: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Crossing:
-    child = result_types.agent_of(agent)
-    name = agent if child is None else child.name
+    name, child = result_types.named_agent(agent, "ctx.run")
     call = f"ctx.run {shown(name)}"
     kind = result_types.output_of(child, kwargs.pop("returns", ...), call)
     return (name, *rest), result_types.bound_to(child, kwargs), _restore(kind, call, "invalid_result")
+
+
+def _start(agent: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Crossing:
+    name, child = result_types.named_agent(agent, "ctx.start")
+    return (name, *rest), result_types.bound_to(child, kwargs), None
+
+
+def _map(agent: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Crossing:
+    name, child = result_types.named_agent(agent, "ctx.map")
+    call = f"ctx.map {shown(name)}"
+    kind = result_types.output_of(child, kwargs.pop("returns", ...), call)
+    rest = tuple(map(_listed, rest))
+    kwargs = {key: _listed(value) if key == "args" else value for key, value in kwargs.items()}
+    crossed = (name, *rest), result_types.bound_to(child, kwargs)
+    if kind is None:
+        return *crossed, None
+
+    def restore(outputs: Any) -> Any:
+        try:
+            return outputs if result_types.are_themselves(kind, outputs) else restored_each(kind, outputs)
+        except DoesNotFit as error:
+            raise result_types.misfit(error, kind, call, "invalid_result") from None
+
+    return *crossed, restore
+
+
+def _listed(args: Any) -> Any:
+    """Arguments of many children as a list: what gives them one by one stays here."""
+    return list(args) if isinstance(args, Iterable) and not isinstance(args, str | bytes | Mapping) else args
 
 
 def _restore(kind: Typed[Any] | None, call: str, code: str) -> Restore | None:
@@ -94,4 +123,4 @@ def _restore(kind: Typed[Any] | None, call: str, code: str) -> Restore | None:
     return restore
 
 
-_PREPARED: Final = {"step": _step, "ask": _ask, "review": _review, "run": _run}
+_PREPARED: Final = {"step": _step, "ask": _ask, "review": _review, "run": _run, "start": _start, "map": _map}

@@ -65,7 +65,11 @@ def _cut(tx: Tx, task: Task, from_step: str) -> float:
         raise Conflict("This run has undone its steps: run it again from the top.", code="undone")
     found = journal.began(tx.conn, task.id, from_step)
     if found is None:
-        raise InvalidRequest("The run has no such step.", code="unknown_step", field="from_step")
+        raise InvalidRequest(
+            f"The run has no such step. GET /tasks/{task.id}/steps lists its steps with their keys.",
+            code="unknown_step",
+            field="from_step",
+        )
     return found[1]
 
 

@@ -47,6 +47,26 @@ def test_a_schema_that_fetches_or_loops_or_is_none_is_refused() -> None:
         assert refused.value.code == "invalid_schema"
 
 
+LONG = str(2**70)
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": "integer"}, {"type": "number"}, {"anyOf": [{"type": "integer"}, {"type": "null"}]}]
+)
+def test_an_integer_of_more_than_64_bits_fits_as_its_text(schema: dict[str, object]) -> None:
+    inside = {"type": "object", "properties": {"all": {"type": "array", "items": schema}}}
+    assert codes(LONG, schema) == codes({"all": [1, LONG, f"-{LONG}"]}, inside) == []
+
+
+def test_its_bounds_count_and_other_texts_are_no_numbers() -> None:
+    assert codes(LONG, {"type": "integer", "maximum": 10}) == [("$", "type")]
+    assert codes(str(2**63), {"type": "integer"}) == codes("5", {"type": "integer"}) == [("$", "type")]
+    assert (
+        codes(f"0{LONG}", {"type": "integer"}) == codes(f"{LONG}\n", {"type": "integer"}) == [("$", "type")]
+    )
+    assert codes([LONG, "5"], {"items": {"type": "integer"}}) == [("$[0]", "type"), ("$[1]", "type")]
+
+
 def codes(value: object, schema: object) -> list[tuple[str, str]]:
     return [(v.field, v.code) for v in checks.violations(value, schema)]
 

@@ -251,6 +251,15 @@ def crashes(ctx: BlockingContext, args: dict[str, Any]) -> int:
     return ctx.task.attempt
 
 
+@agent("@process/dies_undone", isolation="process")
+def dies_undone(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Ends its process while it is undone."""
+    ctx.on_failure("a", str, 1)
+    ctx.on_failure("dies", os._exit, 3)
+    ctx.on_failure("b", str, 2)
+    raise ValueError("cause")
+
+
 @agent("@process/signals", isolation="process")
 def signals(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Orders its worker to leave."""

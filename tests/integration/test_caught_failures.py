@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runyard import AgentError, Context, ModelTurn, agent
+from runyard import AgentError, BlockingContext, Context, ModelTurn, agent
 from runyard.testing import run
 from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, Placed, caught
 
@@ -94,3 +94,71 @@ def test_what_came_after_a_failure_shows_that_it_was_caught() -> None:
     assert caught([failed._replace(detail={CONCURRENT: True}), later]) == []
     assert caught([failed, later._replace(detail={CONCURRENT: True})]) == []
     assert caught([failed, later._replace(task_id="other")]) == []
+
+
+DID: list[str] = []
+
+
+def _fails(times: int, name: str) -> str:
+    DID.append(name)
+    if DID.count(name) <= times:
+        raise ValueError(f"no {name}")
+    return name
+
+
+async def _cleans_up(ctx: Context, args: dict[str, Any]) -> Any:
+    try:
+        return await ctx.step("build", _fails, args["build"], "build")
+    except ValueError as error:
+        await ctx.step(
+            "remove", _fails, args.get("remove", 0), "remove", effect=args.get("effect", "idempotent")
+        )
+        if args.get("translates"):
+            raise RuntimeError("not built") from error
+        raise
+    finally:
+        if args.get("leaves"):
+            await ctx.step("leave", _fails, 0, "leave")
+
+
+def _cleans_up_in_a_thread(ctx: BlockingContext, args: dict[str, Any]) -> Any:
+    try:
+        return ctx.step("build", _fails, args["build"], "build")
+    except ValueError as error:
+        ctx.step("remove", _fails, args.get("remove", 0), "remove", effect=args.get("effect", "idempotent"))
+        if args.get("translates"):
+            raise RuntimeError("not built") from error
+        raise
+    finally:
+        if args.get("leaves"):
+            ctx.step("leave", _fails, 0, "leave")
+
+
+for _fn in (_cleans_up, _cleans_up_in_a_thread):
+    agent(f"@caught/{_fn.__name__[1:]}", retries=5)(_fn)
+CLEANED = ["build", "remove", "leave"]
+
+
+@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_in_a_thread])
+@pytest.mark.parametrize(
+    ("args", "did"),
+    [
+        ({"build": 2, "leaves": True}, [*CLEANED, *CLEANED, "build", "leave"]),
+        ({"build": 1, "translates": True}, ["build", "remove", "build"]),
+        ({"build": 1, "remove": 1}, ["build", "remove", "build"]),
+        ({"build": 1, "remove": 1, "leaves": True}, [*CLEANED, "build", "leave"]),
+    ],
+)
+def test_a_failure_that_ends_the_attempt_is_tried_again_with_its_clean_up(
+    fn: Any, args: dict[str, Any], did: list[str]
+) -> None:
+    DID.clear()
+    outcome = run(fn, args)
+    assert (outcome.error, outcome.output, DID) == (None, "build", did)
+
+
+@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_in_a_thread])
+def test_a_failure_stays_on_record_whose_clean_up_must_not_be_repeated(fn: Any) -> None:
+    DID.clear()
+    outcome = run(fn, {"build": 1, "effect": "irreversible"})
+    assert (outcome.status, DID) == ("failed", ["build", "remove"])

@@ -13,10 +13,13 @@ from sqlalchemy import update
 from runyard import AgentError, BlockingContext, ChildFailed, Context, agent, current_step
 from runyard.errors import ProviderError
 from runyard.testing import Outcome, run
+from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks.service import answers
+from runyard_common.runs.queries import events
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.service import cancellations, retries
+from runyard_common.runs.rules.suspicion import MOST_LOSSES, Loss, Suspicion
+from runyard_common.runs.service import cancellations, rescues, retries
 from runyard_common.tables.query import Task
 from runyard_scheduler.duties import Admit, Rescue
 from tests import process_agents
@@ -407,6 +410,67 @@ async def test_a_run_that_was_undone_is_tried_again_from_the_beginning(database_
 
         again = await site.ended(site.transact(retry))
         assert (again.output, done) == ("flown", ["flight", "undo flight", "flight"])
+
+
+def _blamed(site: Installation, task_id: str) -> None:
+    """The run has blocked its event loop, and the watchdog has ended the process."""
+    site.transact(lambda tx: rescues.blame(tx, task_id, site.task(task_id).fence, rescues.blocked_loop(5.0)))
+
+
+def _lost(site: Installation, task_id: str) -> None:
+    """The run has a process of its own, and its worker is lost with it once more. (Here it goes on without one.)"""
+    known = update(Task).where(Task.id == task_id)
+    values = {"suspicion": int(Suspicion.ISOLATED), "releases": MOST_LOSSES}
+    site.transact(lambda tx: tx.conn.execute(known.values(**values)))
+    fence = site.task(task_id).fence
+    assert site.transact(lambda tx: rescues.hand_on(tx, {task_id: fence}, Loss.SILENT)) == 1
+    site.transact(lambda tx: tx.conn.execute(known.values(suspicion=int(Suspicion.NONE))))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("dies", "code"), [(_blamed, "agent_blocked_loop"), (_lost, "worker_lost")])
+async def test_a_compensation_that_its_process_dies_of_is_given_up_and_the_others_run(
+    dies: Callable[..., None], code: str, database_url: str
+) -> None:
+    async def dies_of_it() -> None:
+        do("dies")
+        await asyncio.sleep(60)
+
+    async def fails(ctx: Context, args: dict[str, Any]) -> None:
+        await ctx.on_failure("a", undo, "a")
+        await ctx.on_failure("dies", dies_of_it)
+        await ctx.on_failure("b", undo, "b")
+        raise AgentError("no", code="cause")
+
+    async with Installation(database_url) as site:
+        task_id = await site.submit(site.publish(fails, retries={"infrastructure": {"budget": 1}}))
+        at_once = update(Task).where(Task.id == task_id).values(available_at=0.0)
+        for _ in range(20):
+            engine = await site.engine()
+            await until(lambda: done and done[-1] in ("dies", "undo a"))
+            if done[-1] == "undo a":
+                break
+            site.vanish(engine)
+            do("died")
+            dies(site, task_id)
+            site.transact(lambda tx: tx.conn.execute(at_once))
+            await asyncio.to_thread(Admit(site.store).run_once)
+        task = await site.ended(task_id)
+        assert (task.status, task.error and task.error["code"]) == (Status.FAILED, "cause")
+        ended = [e["data"] for e in _events(site, task_id) if e["type"] == "compensated"]
+        assert [(e["name"], e["outcome"]) for e in ended] == [
+            ("b", "done"),
+            ("dies", "failed"),
+            ("a", "done"),
+        ]
+        assert ended[1]["error"]["code"] == code
+        assert done == ["undo b", *["dies", "died"] * (len(done) // 2 - 1), "undo a"]
+        assert "compensation_error" not in _events(site, task_id)[-1]["data"]
+
+
+def _events(site: Installation, task_id: str) -> list[dict[str, Any]]:
+    with site.store.read() as conn:
+        return list(events.after(OrgScope(conn, site.org), task_id, 0, 1000))
 
 
 def test_a_compensation_that_hangs_is_ended_by_its_time_limit_and_the_others_run() -> None:

@@ -304,3 +304,16 @@ def test_an_agent_that_no_module_declares_fails_with_what_to_do() -> None:
     assert outcome.error["code"] == "agent_not_loadable"
     assert "Declare it at the top of a module." in outcome.error["message"]
     assert run(module["nowhere"]).status == "completed", "in a thread it need not be imported"
+
+
+def test_a_compensation_that_ends_its_process_is_given_up_and_the_others_run() -> None:
+    outcome = run(process_agents.dies_undone, processes=True)
+    assert outcome.error is not None
+    assert "cause" in outcome.error["message"]
+    ended = outcome.of_type("compensated")
+    assert [(one["name"], one["outcome"]) for one in ended] == [
+        ("b", "done"),
+        ("dies", "failed"),
+        ("a", "done"),
+    ]
+    assert (ended[1]["error"]["code"], ended[1]["error"]["cause"]) == ("process_crashed", "agent")

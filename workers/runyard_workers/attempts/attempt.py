@@ -34,14 +34,14 @@ from runyard_common.runs.service.claims import Claimed
 from runyard_common.runs.service.steps import Entry as Event
 from runyard_common.sessions.rules import Line
 from runyard_common.values.errors import StaleFence
-from runyard_workers.agent_code import values
+from runyard_workers.agent_code import awaited, values
 from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
 from runyard_workers.attempts import ownership
 from runyard_workers.attempts.answers import Answers
-from runyard_workers.attempts.caught import CaughtFailures
+from runyard_workers.attempts.caught import CaughtFailures, handling
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
 from runyard_workers.attempts.interruptions import Interruptions
 from runyard_workers.attempts.patience import patiently
@@ -74,6 +74,7 @@ class Ended:
     lines: tuple[Line, ...] = ()
     reason: str = DRAIN  # why it is handed over
     compensation: Step | None = None  # that failed
+    step: str | None = None  # the key of that whose failure it is
 
 
 class Suspended(Suspension):
@@ -182,9 +183,8 @@ class Attempt:
 
         A cancelled caller stops waiting at once; the thread runs on, and its result is dropped.
         """
-        return await asyncio.wrap_future(
-            self.executor.submit(copy_context().run, partial(fn, *args, **kwargs))
-        )
+        future = self.executor.submit(copy_context().run, partial(fn, *args, **kwargs))
+        return await awaited.result_of(future)
 
     async def measured(self, measure: Callable[[Any, str, Bounds], Any], value: Any, name: str) -> Any:
         """What a measure of `agent_code.values` makes of a value: in a thread where that is large."""
@@ -292,7 +292,7 @@ class Attempt:
         if entry is not None:
             return replayed(entry, step.name)
         self.refuse_drained()
-        step = self.placed(replace(step, detail=self.concurrently(step.detail)))
+        step = self.placed(replace(step, detail=handling(self.concurrently(step.detail))))
         with self.under_way(step.key), self.caught.noting(step):
             return await do(step)
 

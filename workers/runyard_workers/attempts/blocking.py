@@ -12,6 +12,7 @@ from runyard.context import BlockingContext
 from runyard.errors import Cancelled
 from runyard.turns import ModelTurn
 from runyard_workers.agent_code.exceptions import abnormal
+from runyard_workers.attempts.caught import HANDLED, handled
 from runyard_workers.attempts.context import RunContext
 
 T = TypeVar("T")
@@ -44,8 +45,14 @@ class ThreadContext(BlockingContext):
         if (suspension := self._inner.suspension) is not None:  # and the code caught it
             coroutine.close()
             raise suspension
-        # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
-        answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
+        handles = HANDLED.set(
+            handled()
+        )  # the coroutine has this thread's context variables, not its exceptions
+        try:
+            # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
+            answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
+        finally:
+            HANDLED.reset(handles)
         if error is not None:
             raise error
         return answer  # type: ignore[return-value]
@@ -135,21 +142,27 @@ class ThreadContext(BlockingContext):
             )
         )
 
-    def start(self, agent: str, args: Any = None, *, message: str | None = None, **options: Any) -> str:
+    def start(self, agent: Any, args: Any = None, *, message: str | None = None, **options: Any) -> str:
         return self._call(self._inner.start(agent, args, message=message, **options))
 
     def map(
         self,
-        agent: str,
+        agent: Any,
         args: Iterable[Any],
         *,
+        returns: Any = ...,
         concurrency: int = 10,
         return_exceptions: bool = False,
         **options: Any,
     ) -> list[Any]:
         return self._call(
             self._inner.map(
-                agent, args, concurrency=concurrency, return_exceptions=return_exceptions, **options
+                agent,
+                args,
+                returns=returns,
+                concurrency=concurrency,
+                return_exceptions=return_exceptions,
+                **options,
             )
         )
 

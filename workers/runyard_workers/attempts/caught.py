@@ -5,11 +5,54 @@ Where the code catches one and goes on, what it does next depends on it, and so 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 from runyard.errors import JournalMismatch
-from runyard_common.runs.rules.journal import CONCURRENT, Step
+from runyard_common.runs.rules.journal import CONCURRENT, HANDLES, Step
+
+#: In a thread: the key of the step whose failure its code handles while it calls.
+HANDLED: ContextVar[str | None] = ContextVar("runyard_handled_failure", default=None)
+_STEP: Final = "_runyard_step"
+_MOST_CAUSES: Final = 20
+
+
+def mark(error: BaseException, key: str) -> None:
+    """Note on an exception which step it has failed; of several around each other the outermost."""
+    try:
+        setattr(error, _STEP, key)
+    except Exception:  # noqa: BLE001, S110 - an exception that takes no attributes
+        pass
+
+
+def failed_step(error: BaseException | None) -> str | None:
+    """The key of the step whose failure this is, or was raised from; None where it is none's."""
+    for _ in range(_MOST_CAUSES):
+        if error is None:
+            return None
+        try:
+            found = getattr(error, _STEP, None)
+        except BaseException:  # noqa: BLE001 - attributes are its author's code
+            return None
+        if isinstance(found, str):
+            return found
+        error = error.__cause__
+    return None
+
+
+def handled() -> str | None:
+    """The key of the step whose failure is being handled where this is called: in `except`, and in a `finally` that it
+    passes through."""
+    return failed_step(sys.exception()) or HANDLED.get()
+
+
+def handling(detail: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The detail of a step that begins here, with the failure that is being handled."""
+    key = handled()
+    return detail if key is None else {**(detail or {}), HANDLES: key}
 
 
 class CaughtFailures:
@@ -26,6 +69,7 @@ class CaughtFailures:
         try:
             yield
         except Exception as error:
+            mark(error, step.key)
             if not isinstance(error, JournalMismatch) and CONCURRENT not in (step.detail or {}):
                 self._failed.append((step, error))
             raise

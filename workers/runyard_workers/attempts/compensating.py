@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from runyard_common.runs.rules.endings import REGISTERED, key_of
+from runyard_common.runs.rules.endings import left, step_of
 from runyard_common.runs.rules.journal import JournalEntry, Step
 
 #: Whether this is the code of a compensation, which does what the journal does not have.
@@ -31,18 +31,11 @@ class Compensations:
     @classmethod
     def of(cls, journal: Iterable[JournalEntry]) -> Compensations:
         """Those that a journal has, less those whose end it has."""
-        entries = {entry.key: entry for entry in journal}
-        registered = [entry for entry in entries.values() if entry.kind == REGISTERED]
-        return cls([(one.key, one.name) for one in registered if key_of(one.key) not in entries])
+        return cls(left((entry.key, entry.kind, entry.name) for entry in journal))
 
     @property
     def failed(self) -> Step:
         """The compensation that a failure of the attempt is put down to: the one that runs; else the last that is left,
         as the code does not get there."""
         key, name = self.left[-1]
-        return self.running or step(key, name)
-
-
-def step(registered: str, name: str) -> Step:
-    """The step that a compensation is."""
-    return Step(key_of(registered), "compensate", name, "idempotent")
+        return self.running or step_of(key, name)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from runyard.errors import AgentError
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.rules.endings import REGISTERED
+from runyard_common.runs.rules.endings import REGISTERED, step_of
 from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.waits import Group
@@ -80,7 +80,7 @@ async def _undo(attempt: Attempt) -> NoReturn:
         await attempt.ready()
         attempt.refuse_drained()
         key, name = found.left[-1]
-        step = found.running = attempt.placed(compensating.step(key, name))
+        step = found.running = attempt.placed(step_of(key, name))
         value = await _done(attempt, step, found.calls[key])
         data = {"name": name, "key": step.key, "outcome": "done"}
         await attempt.end(step, {"outcome": "done", "result": value}, events=((COMPENSATED, data),))

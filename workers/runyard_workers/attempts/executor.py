@@ -20,6 +20,7 @@ from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
+from runyard_workers.attempts.caught import failed_step
 from runyard_workers.attempts.compensating import LONGEST, Compensations
 from runyard_workers.attempts.failures import classify
 from runyard_workers.attempts.interruptions import STALLED
@@ -106,6 +107,8 @@ def _undone(attempt: Attempt, found: Compensations, error: BaseException | None)
         ended = Ended(Outcome.COMPENSATED)
     elif found.error is not None:
         ended = _failed_in(attempt, found.error)
+    elif found.running is not None and isinstance(error, Exception):  # its process has ended
+        ended = _failed_in(attempt, error)
     else:
         if isinstance(error, Exception):
             _failed_in(attempt, error)  # for the log: what kept the code from getting there
@@ -155,7 +158,7 @@ def _seconds_left(attempt: Attempt) -> float | None:
 
 def _failed_in(attempt: Attempt, error: BaseException) -> Ended:
     """The failure, for the log with the traceback of the agent's code, for the run only if that is its own."""
-    ended = attempt.redact(_failed(error))
+    ended = replace(attempt.redact(_failed(error)), step=failed_step(error))
     failure = ended.failure
     if failure is None or not failure.traceback:
         return ended
@@ -285,7 +288,7 @@ async def _record(attempt: Attempt, ended: Ended) -> None:
         case Outcome.FAILED:
             assert ended.failure is not None
             compensation = None if ended.compensation is None else attempt.placed(ended.compensation)
-            command = attempts.Fail(task_id, fence, ended.failure, ended.lines, compensation)
+            command = attempts.Fail(task_id, fence, ended.failure, ended.lines, compensation, step=ended.step)
             await attempt.end_with(attempts.fail, command)
         case Outcome.COMPENSATED:
             await attempt.end_with(attempts.end, attempts.End(task_id, fence))

@@ -17,6 +17,7 @@ from runyard_common.runs.rules.tasks import Task
 from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import raised_again
 from runyard_workers.agent_code.values import shown
+from runyard_workers.attempts.caught import mark
 
 _LONGEST_NAME: Final = 180  # characters of a name in a key
 #: Whether this is the code of a call of a `gather`.
@@ -275,6 +276,7 @@ def replayed(entry: JournalEntry, name: str) -> Any:
         return entry.value
     error = raised_again(entry.value)
     within(error, f"step {shown(name)}")
+    mark(error, entry.key)
     raise error
 
 

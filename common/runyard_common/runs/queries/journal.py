@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ from runyard_common.runs.rules.journal import (
     Unread,
     caught,
     enclosing,
+    tried_again,
 )
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.tables import query as tables
@@ -262,15 +263,26 @@ def open_irreversible(conn: Connection, task_ids: Sequence[str]) -> dict[str, Jo
     return {entry.task_id: entry for entry in rows.every(conn, query, JournalEntry)}
 
 
-def drop_failed(tx: Tx, task_ids: Sequence[str]) -> None:
+def drop_failed(tx: Tx, task_ids: Sequence[str], ended_by: Mapping[str, str] | None = None) -> None:
     """Remove failed entries before another attempt: it tries those steps again. Failures that the code caught stay:
-    what it did next depends on them."""
+    what it did next depends on them. One that ended its attempt all the same (`ended_by`: its key, by task) is removed
+    with the clean-up of its handlers."""
     failed = _failed(tx.conn, task_ids) if task_ids else False
     if failed:
+        again = _again(tx.conn, ended_by or {})
+        if again:
+            tx.conn.execute(delete(_T).where(tuple_(_T.task_id, _T.key).in_(again)))
         kept = _caught(tx.conn, task_ids)
         unwanted = (_T.task_id.in_(task_ids), _T.state == "failed")
         of_key = tuple_(_T.task_id, _T.key).not_in(kept) if kept else literal(True)
         tx.conn.execute(delete(_T).where(*unwanted, of_key))
+
+
+def _again(conn: Connection, ended_by: Mapping[str, str]) -> list[tuple[str, str]]:
+    by_task: dict[str, list[Placed]] = {id_: [] for id_ in ended_by}
+    for row in conn.execute(_PLACED.where(_T.task_id.in_(ended_by))) if ended_by else ():
+        by_task[row.task_id].append(Placed(*row))
+    return [(id_, key) for id_, entries in by_task.items() for key in tried_again(ended_by[id_], entries)]
 
 
 def copy(tx: Tx, from_task: str, to_task: str, before: str | None = None) -> None:
@@ -291,7 +303,7 @@ def copy(tx: Tx, from_task: str, to_task: str, before: str | None = None) -> Non
     tx.conn.execute(insert(_T).from_select([column.name for column in _T.__table__.c], copied))
 
 
-_PLACED = select(_T.task_id, _T.key, _T.pos, _T.detail, _T.state)
+_PLACED = select(_T.task_id, _T.key, _T.pos, _T.detail, _T.state, _T.kind, _T.effect)
 
 
 def _failed(conn: Connection, task_ids: Sequence[str]) -> bool:

@@ -6,10 +6,11 @@ to do, and no later end replaces the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from runyard_common.runs.rules.journal import Step
 from runyard_common.runs.rules.lifecycle import Event
 
 #: Entries of a journal of this kind are registered compensations, and of that kind what they did.
@@ -64,3 +65,16 @@ def _ended(ending: Ending, data: Mapping[str, Any]) -> Instead:
 def key_of(registered: str) -> str:
     """The journal key of what a registered compensation did."""
     return f"{COMPENSATION}:{registered}"
+
+
+def step_of(registered: str, name: str, pos: int = 0) -> Step:
+    """The step that a compensation is, by the key of its registration."""
+    return Step(key_of(registered), COMPENSATION, name, "idempotent", pos=pos)
+
+
+def left(entries: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """The compensations, of the entries (key, kind, name) of a journal in their order, that have not ended: the key and
+    name of each registration. The last of them is the one that runs, or comes next."""
+    found = list(entries)
+    keys = {key for key, _, _ in found}
+    return [(key, name) for key, kind, name in found if kind == REGISTERED and key_of(key) not in keys]

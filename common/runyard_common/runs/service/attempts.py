@@ -73,6 +73,7 @@ class Fail:
     failure: Failure
     lines: tuple[Line, ...] = ()
     compensation: Step | None = None  # that failed, of a run that undoes what it did
+    step: str | None = None  # the key of that whose failure it is
 
 
 @locks_tasks
@@ -82,8 +83,11 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     changes = [_failure_change(tx, known.get(c.task_id), c) for c in commands]
     answers = move(tx, changes)
     moved = [(a, c.event) for a, c in zip(answers, changes, strict=True) if isinstance(a, Head)]
-    journal.drop_failed(tx, [a.id for a, event in moved if event is Event.RETRY])
-    _settle_compensations(tx, commands, changes, answers)
+    ended_by = {command.task_id: command.step for command in commands if command.step is not None}
+    again = [a.id for a, event in moved if event is Event.RETRY]
+    journal.drop_failed(tx, again, {id_: ended_by[id_] for id_ in again if id_ in ended_by})
+    given_up = [(c.fence, c.compensation, change) for c, change in zip(commands, changes, strict=True)]
+    settle_compensations(tx, given_up, answers)
     ended = [a.id for a, event in moved if event is Event.FAIL]
     orphans = tasks.children(tx.conn, ended) if ended else []
     if orphans:
@@ -94,28 +98,21 @@ def fail(tx: Tx, commands: Sequence[Fail]) -> Answers:
     return answers
 
 
-def _settle_compensations(
-    tx: Tx, commands: Sequence[Fail], changes: Sequence[Change], answers: Sequence[Head | RunyardError]
+def settle_compensations(
+    tx: Tx, moves: Sequence[tuple[Fence, Step | None, Change]], answers: Sequence[Head | RunyardError]
 ) -> None:
     """Put on record which compensations are given up: the others still run."""
-    for command, change, answer in zip(commands, changes, answers, strict=True):
-        if isinstance(answer, Head) and command.compensation is not None and _SETTLED in change.data:
+    for (fence, step, change), answer in zip(moves, answers, strict=True):
+        if isinstance(answer, Head) and step is not None and GIVEN_UP in change.data:
             error = change.data["error"]
-            step = command.compensation
-            journal.insert_new(
-                tx,
-                [
-                    JournalEntry.of(
-                        answer.id, command.fence.attempt, step, "done", {"outcome": "failed", "error": error}
-                    )
-                ],
-            )
-            data = {"name": step.name, "key": step.key, "outcome": "failed", "error": error}
+            value = {"outcome": "failed", "error": error}
+            journal.insert_new(tx, [JournalEntry.of(answer.id, fence.attempt, step, "done", value)])
+            data = {"name": step.name, "key": step.key, **value}
             events.append(tx, {answer.id: answer}, [(answer.id, COMPENSATED, data)])
 
 
-#: In the data of a `retry`: a compensation is given up, and the run goes on with the next.
-_SETTLED = "given_up"
+#: In the data of a `retry` or `rescue`: a compensation is given up, and the run goes on with the next.
+GIVEN_UP = "given_up"
 #: The event of a compensation's end.
 COMPENSATED = "compensated"
 
@@ -134,7 +131,7 @@ def _failure_change(tx: Tx, task: Any, command: Fail) -> Change:
                 values=back_to_queue(tx, verdict.delay_s) | {"retries": verdict.retries, "error": error},
             )
         if command.compensation is not None:  # the next one has budgets of its own
-            data = {"error": error, "delay_s": 0.0, _SETTLED: command.compensation.key}
+            data = {"error": error, "delay_s": 0.0, GIVEN_UP: command.compensation.key}
             values = back_to_queue(tx) | {"retries": None, "error": error}
             return Change(command.task_id, Event.RETRY, command.fence, data=data, values=values)
     return Change(command.task_id, Event.FAIL, command.fence, data={"error": error}, values={"error": error})

@@ -10,14 +10,21 @@ from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import journal, tasks, workers
+from runyard_common.runs.queries import endings, journal, tasks, workers
 from runyard_common.runs.queries.transitions import Change, move
-from runyard_common.runs.rules.journal import JournalEntry
+from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.rules.lifecycle import Cause, Event
 from runyard_common.runs.rules.retry import decide
 from runyard_common.runs.rules.suspicion import Loss, judge
 from runyard_common.runs.rules.tasks import Failure, Fence, Head, Task
-from runyard_common.runs.service.attempts import Fail, Release, back_to_queue, fail
+from runyard_common.runs.service.attempts import (
+    GIVEN_UP,
+    Fail,
+    Release,
+    back_to_queue,
+    fail,
+    settle_compensations,
+)
 from runyard_common.values.ids import uuid7
 
 BATCH = 500
@@ -74,14 +81,17 @@ def blocked_loop(seconds: float, stack: str = "") -> Failure:
 def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
     """Let a run pay for the process it has ended: it fails, or is tried again at its agent's own cost.
 
-    One with an irreversible step open is parked instead: whether that step took effect is not known.
+    One with an irreversible step open is parked instead: whether that step took effect is not known. One that is
+    undone pays with the compensation that it is at, and goes on with the next.
     """
     known = tasks.light(tx.conn, [task_id]).get(task_id)
     goes_on = known is not None and known.ending is None
     if goes_on and journal.open_irreversible(tx.conn, [task_id]):
         hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
     else:
-        fail(tx, [Fail(task_id, fence, failure)])
+        undone = [] if goes_on else [task_id]
+        step = endings.under_way(tx.conn, undone).get(task_id)
+        fail(tx, [Fail(task_id, fence, failure, compensation=step)])
 
 
 def suspect(tx: Tx, commands: Sequence[Release]) -> list[None]:
@@ -100,17 +110,25 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
     open_steps = journal.open_irreversible(tx.conn, going_on)
     reviews = {id_: _review(tx, loaded[id_], step) for id_, step in open_steps.items()}
     progressed = journal.progressed(tx, [(id_, fence.attempt) for id_, fence in lost.items()])
+    undone = endings.under_way(tx.conn, [id_ for id_, task in loaded.items() if task.ending is not None])
     changes = [
-        _change(tx, task, lost[id_], loss, id_ in progressed, reviews.get(id_))
+        _change(tx, task, lost[id_], loss, id_ in progressed, reviews.get(id_), undone.get(id_))
         for id_, task in loaded.items()
     ]
     answers = move(tx, changes)
+    settle_compensations(tx, [(lost[c.task_id], undone.get(c.task_id), c) for c in changes], answers)
     questions.open_(tx, [reviews[a.id] for a in answers if isinstance(a, Head) and a.id in reviews])
     return sum(isinstance(a, Head) for a in answers)
 
 
 def _change(
-    tx: Tx, task: Task, fence: Fence, loss: Loss, progressed: bool, review: Question | None
+    tx: Tx,
+    task: Task,
+    fence: Fence,
+    loss: Loss,
+    progressed: bool,
+    review: Question | None,
+    compensation: Step | None,
 ) -> Change:
     judgement = judge(task.suspicion, loss, progressed, fence.attempt, task.releases)
     suspicion = {"suspicion": int(judgement.suspicion)}
@@ -124,6 +142,10 @@ def _change(
     failure = _lost_again(task)
     verdict = decide(failure, task.retries, task.retry_policy, random.random())
     error = failure.to_json(fence.attempt)
+    if not verdict.again and compensation is not None:  # the next one has budgets of its own
+        values = back_to_queue(tx) | suspicion | {"retries": None, "releases": 0, "error": error}
+        given_up = {"error": error, GIVEN_UP: compensation.key}
+        return Change(task.id, Event.RESCUE, fence, data=data | given_up, values=values)
     if not verdict.again:
         return Change(task.id, Event.FAIL, fence, data={"error": error}, values={"error": error} | suspicion)
     charged = {"retries": verdict.retries, "error": error} | kept

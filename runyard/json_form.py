@@ -314,7 +314,8 @@ def _may_have_null(dumped: Any) -> bool:
 
 def _bytes_of(model: Any) -> Callable[[bytes], str]:
     """How a model of pydantic reads bytes from JSON, by its configuration."""
-    return _BYTES.get((getattr(model, "model_config", None) or {}).get("val_json_bytes", "utf8"), _utf8)
+    form = (getattr(model, "model_config", None) or {}).get("val_json_bytes")
+    return _BYTES.get(form, _utf8)
 
 
 def _utf8(value: bytes) -> str:
@@ -360,7 +361,7 @@ def _base64(value: Any) -> str:
     return base64.b64encode(bytes(value)).decode()
 
 
-_BYTES: Final = {"utf8": _utf8, "base64": _base64, "hex": bytes.hex}
+_BYTES: Final[dict[Any, Callable[[bytes], str]]] = {"base64": _base64, "hex": bytes.hex}
 _ADDRESSES: Final = (
     ipaddress.IPv4Address,
     ipaddress.IPv6Address,

@@ -468,7 +468,7 @@ async def test_a_compensation_that_its_process_dies_of_is_given_up_and_the_other
         assert "compensation_error" not in _events(site, task_id)[-1]["data"]
 
 
-def _events(site: Installation, task_id: str) -> list[dict[str, Any]]:
+def _events(site: Installation, task_id: str) -> list[Any]:
     with site.store.read() as conn:
         return list(events.after(OrgScope(conn, site.org), task_id, 0, 1000))
 

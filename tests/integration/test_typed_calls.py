@@ -166,7 +166,7 @@ async def _map(ctx: Context, args: Any) -> None:
 
 
 async def _map_no_agent(ctx: Context, args: Any) -> None:
-    await ctx.map(photo, [])  # type: ignore[call-overload]
+    await ctx.map(photo, [])  # type: ignore[arg-type]
 
 
 async def _start_no_agent(ctx: Context, args: Any) -> None:

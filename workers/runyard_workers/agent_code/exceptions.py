@@ -13,6 +13,8 @@ LONGEST_TEXT: Final = 2000  # characters
 _MOST_INNER: Final = 5  # errors of a group that are shown
 _MOST_CAUSES: Final = 3
 _WHERE: Final = "_runyard_where"
+_STEP: Final = "_runyard_step"
+_DEEPEST: Final = 20  # exceptions raised from each other
 
 _PLAIN: Final[dict[type[BaseException], str]] = {
     KeyboardInterrupt: "the code interrupted its process",
@@ -163,3 +165,26 @@ def note_of(error: BaseException) -> str | None:
     except BaseException:  # noqa: BLE001 - attributes are its author's code too
         return None
     return found if isinstance(found, str) else None
+
+
+def mark(error: BaseException, key: str) -> None:
+    """Note on an exception which step it has failed; of several around each other the outermost."""
+    try:
+        setattr(error, _STEP, key)
+    except Exception:  # noqa: BLE001, S110 - an exception that takes no attributes
+        pass
+
+
+def failed_step(error: BaseException | None) -> str | None:
+    """The key of the step whose failure this is, or was raised from; None where it is none's."""
+    for _ in range(_DEEPEST):
+        if error is None:
+            return None
+        try:
+            found = getattr(error, _STEP, None)
+        except BaseException:  # noqa: BLE001 - attributes are its author's code
+            return None
+        if isinstance(found, str):
+            return found
+        error = error.__cause__
+    return None

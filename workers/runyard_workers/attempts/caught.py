@@ -9,38 +9,14 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 from runyard.errors import JournalMismatch
 from runyard_common.runs.rules.journal import CONCURRENT, HANDLES, Step
+from runyard_workers.agent_code.exceptions import failed_step, mark
 
 #: In a thread: the key of the step whose failure its code handles while it calls.
 HANDLED: ContextVar[str | None] = ContextVar("runyard_handled_failure", default=None)
-_STEP: Final = "_runyard_step"
-_MOST_CAUSES: Final = 20
-
-
-def mark(error: BaseException, key: str) -> None:
-    """Note on an exception which step it has failed; of several around each other the outermost."""
-    try:
-        setattr(error, _STEP, key)
-    except Exception:  # noqa: BLE001, S110 - an exception that takes no attributes
-        pass
-
-
-def failed_step(error: BaseException | None) -> str | None:
-    """The key of the step whose failure this is, or was raised from; None where it is none's."""
-    for _ in range(_MOST_CAUSES):
-        if error is None:
-            return None
-        try:
-            found = getattr(error, _STEP, None)
-        except BaseException:  # noqa: BLE001 - attributes are its author's code
-            return None
-        if isinstance(found, str):
-            return found
-        error = error.__cause__
-    return None
 
 
 def handled() -> str | None:

@@ -19,8 +19,8 @@ from runyard_common.runs.service import attempts, rebinds, rescues, waits
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
+from runyard_workers.agent_code.exceptions import failed_step
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
-from runyard_workers.attempts.caught import failed_step
 from runyard_workers.attempts.compensating import LONGEST, Compensations
 from runyard_workers.attempts.failures import classify
 from runyard_workers.attempts.interruptions import STALLED

@@ -14,10 +14,9 @@ from runyard.errors import AgentError, JournalMismatch
 from runyard.json_form import NotJson
 from runyard_common.runs.rules.journal import ASKED, CONCURRENT, INSIDE, TOGETHER, JournalEntry, Step, Unread
 from runyard_common.runs.rules.tasks import Task
-from runyard_workers.agent_code.exceptions import within
+from runyard_workers.agent_code.exceptions import mark, within
 from runyard_workers.agent_code.raised import raised_again
 from runyard_workers.agent_code.values import shown
-from runyard_workers.attempts.caught import mark
 
 _LONGEST_NAME: Final = 180  # characters of a name in a key
 #: Whether this is the code of a call of a `gather`.

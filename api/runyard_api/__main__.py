@@ -30,7 +30,14 @@ from runyard_api.state import State
 from runyard_common import telemetry
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
-from runyard_common.process import descriptor_limit, keep_files_private, notify_ready, raise_descriptor_limit
+from runyard_common.process import (
+    Liveness,
+    descriptor_limit,
+    keep_files_private,
+    notify_ready,
+    raise_descriptor_limit,
+    show_liveness,
+)
 from runyard_common.settings import Settings
 from runyard_common.start_checks import check_address, settings_for
 from runyard_common.values.errors import ConfigurationError
@@ -70,6 +77,9 @@ class Server(uvicorn.Server):
         """Serve, and report so to the supervisor."""
         await super().startup(sockets)
         notify_ready()
+        liveness = Liveness("")  # probes ask /healthz
+        if liveness.is_watched:
+            self._liveness = asyncio.create_task(show_liveness(liveness, lambda: True), name="liveness")
 
 
 def server_of(settings: Settings, port: int | None = None) -> Server:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import resource
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final, TextIO
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -29,11 +32,66 @@ def raise_descriptor_limit() -> None:
 
 
 def notify_ready() -> None:
-    """Write a line on the descriptor that the supervisor named in READY_FD (as s6's notification-fd), once."""
+    """Write a line on the descriptor that the supervisor named in READY_FD (as s6's notification-fd), once.
+
+    systemd is notified, too, where a unit has `Type=notify`.
+    """
     with suppress(OSError, ValueError):
         descriptor = int(os.environ.pop("READY_FD", "-1"))
         os.write(descriptor, b"\n")
         os.close(descriptor)
+    _notify_systemd("READY=1")
+
+
+def _notify_systemd(state: str) -> None:
+    """Send a datagram to the socket of sd_notify(3). Without systemd, or where it does not listen, nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):  # Linux's abstract names begin with a null byte
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+        notifications.setblocking(False)
+        notifications.sendto(state.encode(), address)
+
+
+class Liveness:
+    """Shows that this process works: by the age of a file, and to systemd's watchdog where the unit has one.
+
+    The file's text is `starting` or `ready`; its time is never older than `EVERY` seconds while the process works.
+    A database or broker that is away is no reason to end a process, so neither is asked.
+    """
+
+    EVERY: Final = 5.0
+
+    def __init__(self, file: str) -> None:
+        """`file`: its path; empty for none."""
+        self._file = Path(file) if file else None
+        self._written = ""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anything looks."""
+        return self._file is not None or "NOTIFY_SOCKET" in os.environ
+
+    def show(self, ready: bool) -> None:
+        """Do it now. A file that cannot be written is left as it is: its age says the rest."""
+        _notify_systemd("WATCHDOG=1")
+        if self._file is None:
+            return
+        text = "ready" if ready else "starting"
+        with suppress(OSError):
+            if text != self._written:
+                self._file.write_text(text)
+                self._written = text
+            os.utime(self._file)
+
+
+async def show_liveness(liveness: Liveness, is_ready: Callable[[], bool]) -> None:
+    """Show it from an event loop, as long as that turns."""
+    while True:
+        liveness.show(is_ready())
+        await asyncio.sleep(Liveness.EVERY)
 
 
 _PRIVATE: Final = 0o077

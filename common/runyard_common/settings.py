@@ -153,6 +153,13 @@ class Settings(BaseModel):
     lame_duck_seconds: float = Field(
         0.0, ge=0, le=3600, description="How long an api serves on after SIGTERM, no longer ready."
     )
+    alive_file: str = Field(
+        "",
+        description="File whose time a worker or a scheduler renews every 5 seconds while it works, for probes.",
+    )
+    pod_deletion_cost: bool = Field(
+        False, description="Whether a worker in Kubernetes notes at its pod what its deletion would cost."
+    )
     allow_private_urls: bool = Field(
         False, description="Let callbacks, MCP and file URLs reach private addresses."
     )

@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 
 from runyard_common.process import without
 
@@ -22,7 +23,7 @@ from runyard.loopback import exempt
 from runyard_common import telemetry
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
-from runyard_common.process import keep_files_private
+from runyard_common.process import Liveness, keep_files_private, notify_ready
 from runyard_common.start_checks import settings_for
 from runyard_common.values.errors import ConfigurationError
 from runyard_scheduler.loop import Loop
@@ -44,8 +45,20 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.stop())
     structlog.get_logger("runyard.scheduler").info("The scheduler is up", action="start", duties=len(duties))
+    notify_ready()
+    if (liveness := Liveness(settings.alive_file)).is_watched:
+        threading.Thread(target=_show_liveness, args=(loop, liveness), name="liveness", daemon=True).start()
     loop.run()
     runtime.close()
+
+
+def _show_liveness(loop: Loop, liveness: Liveness) -> None:
+    """From a thread of its own: a duty may take longer than a probe waits."""
+    pause = threading.Event()
+    while True:
+        if loop.is_alive:
+            liveness.show(ready=True)
+        pause.wait(Liveness.EVERY)
 
 
 if __name__ == "__main__":

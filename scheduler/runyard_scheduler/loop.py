@@ -16,6 +16,8 @@ logger = structlog.get_logger("runyard.scheduler")
 PATIENCE = 10.0
 #: Least pause after a duty failed, in seconds.
 AFTER_FAULT = 1.0
+#: A duty that is under way for longer, in seconds, is stuck: no statement takes as long, and none works in one go.
+STUCK = 600.0
 
 
 class Loop:
@@ -27,6 +29,7 @@ class Loop:
         self._due = {duty.name: 0.0 for duty in duties}
         self._faults: dict[str, str] = {}  # of duties that failed at their last run
         self._stop = threading.Event()
+        self._rounds: dict[str, float] = {}  # when each thread last came around
 
     def run(self) -> None:
         """Drive the duties until `stop` is called."""
@@ -45,12 +48,20 @@ class Loop:
         self._stop.set()
 
     @property
+    def is_alive(self) -> bool:
+        """Whether every thread comes around: none has ended, and no duty is stuck. True before `run`."""
+        oldest = min(list(self._rounds.values()), default=time.monotonic())
+        return self._stop.is_set() or time.monotonic() - oldest < STUCK
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called."""
         return self._stop.is_set()
 
     def _drive(self, duties: Sequence[Duty]) -> None:
+        driver = threading.current_thread().name
         while not self._stop.is_set():
+            self._rounds[driver] = time.monotonic()
             self._stop.wait(self.tick(duties))
 
     def tick(self, duties: Sequence[Duty]) -> float:

@@ -31,6 +31,8 @@ NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
     ".venv/bin/celery ": "they serve until they are stopped; a test of their own starts them",
     "pip install ": "what it installs is in this virtualenv already, and no index has runyard itself",
+    "kubectl ": "there is no cluster here; tests/unit/launch/test_kubernetes.py checks what is applied",
+    "sudo ": "it changes the machine; tests/acceptance/test_systemd.py runs what the units start",
     "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file has",
 }
 #: A command costs a second of CPU, more where others use the machine: seconds for the commands of a page, and for a

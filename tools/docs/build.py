@@ -35,6 +35,7 @@ CONTENTS = {
         "docs/operations",
         "docs/sizing",
         "docs/upgrading",
+        "docs/deployment",
         "docs/security",
         "docs/performance",
         "docs/chaos",

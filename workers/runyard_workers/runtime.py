@@ -6,10 +6,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from celery import Celery
@@ -21,7 +21,7 @@ from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
-from runyard_common.process import notify_ready, raise_descriptor_limit
+from runyard_common.process import Liveness, notify_ready, raise_descriptor_limit, show_liveness
 from runyard_common.settings import Settings
 from runyard_common.stream import Follower, wake_ups
 from runyard_common.stream.wake_ups import Kind
@@ -31,6 +31,7 @@ from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.pod import Pod, deletion_cost, keep_deletion_cost
 from runyard_workers.quarantine import Quarantine
 from runyard_workers.slots import Slots
 from runyard_workers.webhooks import Deliverer, Keys
@@ -57,6 +58,8 @@ class Runtime:
         #: Set before `start` where `runyard dev` has started the process.
         self.development: Development | None = None
         self.leaving = False  # it claims nothing more, while its runs go on
+        self._serves = False
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -68,12 +71,15 @@ class Runtime:
 
     async def _start(self, slots: Slots, threads: RunThreads) -> None:
         settings = self.settings
+        pod = Pod.of_environment() if settings.pod_deletion_cost else None
         loop, guard = asyncio.get_running_loop(), LoopGuard()
         guard.install(loop)
         forks.install(loop)
         signals.install()
         raise_descriptor_limit()
         development = self.development
+        if (liveness := Liveness(settings.alive_file)).is_watched:
+            self._watch(show_liveness(liveness, lambda: self._serves), "liveness")
         local = Local(wake=self._wake, deliver=self._deliver)
         if development is not None:
             local = replace(local, publish=development.publish)
@@ -120,9 +126,14 @@ class Runtime:
         tune_process()
         if not settings.worker_dedicated:
             self._serve_all(self.engine, slots)
+        if pod is not None:
+            self._watch(
+                keep_deletion_cost(pod, lambda: deletion_cost(slots.in_use, slots.paused)), "deletion cost"
+            )
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
+        self._serves = True
         notify_ready()
         if development is not None:
             development.serves(
@@ -143,6 +154,9 @@ class Runtime:
             {Kind.RUNS: engine.wake, Kind.DELIVERIES: self.deliverer.wake},
         )
         slots.on_free(self._wake_ups.look)
+
+    def _watch(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        self._background.append(asyncio.get_running_loop().create_task(coroutine, name=name))
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
@@ -194,6 +208,8 @@ class Runtime:
         )
         await self._follower.close()
         await self._execution.close()
+        for task in self._background:
+            task.cancel()
 
     async def _stop_deliverer(self, seconds: float) -> None:
         assert self.deliverer is not None

@@ -19,7 +19,10 @@ from tests.compose_file import PASSWORDS, ROOT, environment, filled, own_service
 
 GIVEN = {name: f"the {name} of the servers" for name in PASSWORDS}
 #: What the layout of the containers fixes against any `.env`.
-FIXED = {"RUNYARD_HOME": "/var/lib/runyard", "RUNYARD_HOST": "0.0.0.0", "RUNYARD_PORT": "8000"}
+FIXED = {
+    "RUNYARD_HOME": "/var/lib/runyard", "RUNYARD_HOST": "0.0.0.0", "RUNYARD_PORT": "8000",
+    "RUNYARD_ALIVE_FILE": "/tmp/alive",
+}  # fmt: skip
 SETTINGS = sorted(PREFIX + name.upper() for name in Settings.model_fields)
 PROVIDER_KEYS = sorted({*BY_KEY, *(key for keys in KEYS.values() for key in keys)})
 SERVERS = ("postgres", "valkey", "rabbitmq")

@@ -75,7 +75,7 @@ class Liveness:
         return self._file is not None or "NOTIFY_SOCKET" in os.environ
 
     def show(self, ready: bool) -> None:
-        """Do it now. A file that cannot be written is left as it is: its age says the rest."""
+        """Do it now. A file that cannot be written is left as it is: its age shows the rest."""
         _notify_systemd("WATCHDOG=1")
         if self._file is None:
             return

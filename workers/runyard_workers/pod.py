@@ -104,7 +104,7 @@ def _reason(answer: httpx2.Response) -> str:
 async def keep_deletion_cost(pod: Pod, cost: Callable[[], int], every: float = EVERY) -> None:
     """Note the cost whenever it is another than the one at the pod, at most once in `every` seconds.
 
-    It is a hint: where it cannot be written, the worker works on, the log says why, once, and it is tried again.
+    It is a hint: where it cannot be written, the worker works on, the log shows why, once, and it is tried again.
     """
     noted, fault = None, ""
     while True:

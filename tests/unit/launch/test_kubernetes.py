@@ -1,6 +1,6 @@
 """deploy/kubernetes, rendered by kubectl, checked with the schemas of Kubernetes and of KEDA and with our own rules.
 
-tests/kubernetes has what KEDA's repository says of its objects (config/crd, schema/generated), with its licence.
+tests/kubernetes has KEDA's own definitions of its objects (config/crd, schema/generated), with its licence.
 """
 
 from __future__ import annotations

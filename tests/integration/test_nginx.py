@@ -95,7 +95,15 @@ def started(folder: Path, prefix: str = "") -> Iterator[Site]:
         (folder / "nginx.conf").write_text(
             MAIN.format(folder=folder, sites=site, user="user root;" if os.geteuid() == 0 else "")
         )
-        command = [NGINX, "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"]
+        command: list[str | Path] = [
+            NGINX,
+            "-p",
+            folder,
+            "-c",
+            folder / "nginx.conf",
+            "-e",
+            folder / "error.log",
+        ]
         running = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
             wait_until(lambda: _listens(port) or running.poll() is not None)

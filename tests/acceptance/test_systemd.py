@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -170,8 +171,8 @@ def test_their_commands_serve_and_report_to_systemd(
     running: dict[str, Running], environment: dict[str, str], tmp_path: Path
 ) -> None:
     for one in running.values():
-        assert wait_until(lambda one=one: one.has_reported("READY=1"), seconds=90)
-        assert wait_until(lambda one=one: one.has_reported("WATCHDOG=1"), seconds=60)
+        assert wait_until(partial(one.has_reported, "READY=1"), seconds=90)
+        assert wait_until(partial(one.has_reported, "WATCHDOG=1"), seconds=60)
     key = (tmp_path / "home" / "admin.key").read_text().strip()
     base = f"http://127.0.0.1:{environment['RUNYARD_PORT']}"
     with httpx2.Client(base_url=base, headers={"authorization": f"Bearer {key}"}, timeout=60) as client:

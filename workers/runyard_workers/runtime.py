@@ -6,10 +6,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from celery import Celery
@@ -64,6 +64,7 @@ class Runtime:
     async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
         try:
+            self._show(slots)
             await self._start(slots, threads)
         except ConfigurationError as error:
             self.refused = error
@@ -71,15 +72,12 @@ class Runtime:
 
     async def _start(self, slots: Slots, threads: RunThreads) -> None:
         settings = self.settings
-        pod = Pod.of_environment() if settings.pod_deletion_cost else None
         loop, guard = asyncio.get_running_loop(), LoopGuard()
         guard.install(loop)
         forks.install(loop)
         signals.install()
         raise_descriptor_limit()
         development = self.development
-        if (liveness := Liveness(settings.alive_file)).is_watched:
-            self._watch(show_liveness(liveness, lambda: self._serves), "liveness")
         local = Local(wake=self._wake, deliver=self._deliver)
         if development is not None:
             local = replace(local, publish=development.publish)
@@ -126,10 +124,6 @@ class Runtime:
         tune_process()
         if not settings.worker_dedicated:
             self._serve_all(self.engine, slots)
-        if pod is not None:
-            self._watch(
-                keep_deletion_cost(pod, lambda: deletion_cost(slots.in_use, slots.paused)), "deletion cost"
-            )
         logger.info(
             "The worker claims runs", action="start", agents=len(execution.brings), concurrency=slots.limit
         )
@@ -155,8 +149,16 @@ class Runtime:
         )
         slots.on_free(self._wake_ups.look)
 
-    def _watch(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        self._background.append(asyncio.get_running_loop().create_task(coroutine, name=name))
+    def _show(self, slots: Slots) -> None:
+        """Show from now on what others look at: that the loop turns, and what it would cost to end this worker."""
+        begin = asyncio.get_running_loop().create_task
+        if (liveness := Liveness(self.settings.alive_file)).is_watched:
+            self._background.append(begin(show_liveness(liveness, lambda: self._serves), name="liveness"))
+        if self.settings.pod_deletion_cost:
+            noted = keep_deletion_cost(
+                Pod.of_environment(), lambda: deletion_cost(slots.in_use, slots.paused)
+            )
+            self._background.append(begin(noted, name="deletion cost"))
 
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.files import open_files
 from runyard_common.identity.service import identity
 from runyard_common.runs.service.runs import RunRules
@@ -18,7 +17,7 @@ def open_duties(settings: Settings) -> tuple[Runtime, list[Duty]]:
     files = open_files(settings.files)
     return runtime, [
         # The providers' keys are the api's and the workers': a schedule's model was judged when it was made.
-        Fire(store, RunRules.of(settings, Sealer(identity.secret_key(settings)), keyed=False)),
+        Fire(store, RunRules.of(settings, identity.sealer(settings), keyed=False)),
         Rescue(store),
         Admit(store),
         Expire(store),

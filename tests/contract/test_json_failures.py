@@ -83,6 +83,7 @@ SERVER = {
 }
 HOME = {
     "keys renew-admin": "",
+    "keys rotate-secret": "",
     "members set-password": "missing@example.com",
     "members reset-second-factor": "missing@example.com",
     "secrets reseal": "",
@@ -246,6 +247,7 @@ def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
         "keys list",
         "keys revoke",
         "keys renew-admin",
+        "keys rotate-secret",
         "members invite",
         "members list",
         "members set-password",

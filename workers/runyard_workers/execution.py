@@ -162,7 +162,7 @@ class Execution:
 
     def _identity(self) -> tuple[Sealer, str]:
         org_id = identity.bootstrap(self.plain, self.settings).org_id
-        return Sealer(identity.secret_key(self.settings)), org_id
+        return identity.sealer(self.settings), org_id
 
     async def _declared_runner(self) -> DeclaredRunner:
         """Made at the first declared run. The agent library takes seconds to import: in a thread, so that the

@@ -14,12 +14,11 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from runyard_common.agents.service.manifests import PublishRules
-from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.engine import Database
 from runyard_common.database.transaction import Store
 from runyard_common.environment import load
 from runyard_common.identity.queries import identity
-from runyard_common.identity.service.identity import secret_key
+from runyard_common.identity.service.identity import sealer
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError, NotFound, RunyardError, Unavailable
 from runyard_workers.agent_code import catalogue
@@ -41,7 +40,7 @@ def publish(source: str, settings: Settings) -> dict[str, Any]:
         _, unknown = catalogue.split_known(store, org.id, definitions.values(), manifests)
         if unknown:
             raise ConfigurationError("; ".join(unknown))
-        rules = PublishRules.of(settings, Sealer(secret_key(settings)))
+        rules = PublishRules.of(settings, sealer(settings))
         count = catalogue.publish(store, org.id, definitions.values(), manifests, rules)
     except SQLAlchemyError as error:
         raise Unavailable(

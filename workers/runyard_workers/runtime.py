@@ -19,7 +19,6 @@ from runyard_common.broker.application import consume, consume_nothing
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
 from runyard_common.credentials.rules.sealing import Sealer
-from runyard_common.identity.service import identity
 from runyard_common.outbound import GuardedClient, OutboundPolicy
 from runyard_common.process import Liveness, notify_ready, raise_descriptor_limit, show_liveness
 from runyard_common.settings import Settings
@@ -164,7 +163,7 @@ class Runtime:
         settings = self.settings
         policy = OutboundPolicy.of(settings)
         self._outward = GuardedClient(policy)
-        keys = Keys(sealer, identity.secret_key(settings), settings.base_url)
+        keys = Keys(sealer, settings.base_url)
         deliverer = Deliverer(self._execution.writer, self._outward, keys)
         deliverer.start()
         return deliverer

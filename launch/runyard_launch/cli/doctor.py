@@ -20,8 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from runyard_common.agents.service.model_choice import LOCAL, check_library, check_name
 from runyard_common.agents.service.model_choice import check as check_model
 from runyard_common.broker.application import application, write
+from runyard_common.credentials import service as credentials
+from runyard_common.credentials.queries import key_files
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
+from runyard_common.database.transaction import Store
 from runyard_common.files import open_files
 from runyard_common.runs.queries import workers
 from runyard_common.runs.service import queues
@@ -71,7 +74,7 @@ def findings(home: Path | None = None) -> Iterator[Finding]:
     refused = [Finding("settings", Verdict.BAD, problem.message) for problem in problems(settings)]
     yield from refused or [Finding("settings", Verdict.GOOD, f"RUNYARD_HOME is {settings.home.resolve()}")]
     parts: dict[str, Callable[[Settings], tuple[Verdict, str]]] = {
-        "home": _home, "database": _database, "broker": _broker, "redis": _redis, "files": _files,
+        "home": _home, "database": _database, "secrets": _secrets, "broker": _broker, "redis": _redis, "files": _files,
         "datastores": _datastores, "model": _model,
     }  # fmt: skip
     for part, check in parts.items():
@@ -139,6 +142,34 @@ def _database(settings: Settings) -> tuple[Verdict, str]:
             f"{kind} answers; its tables are of version {has or 'none'}, not {needs}: runyard migrate",
         )
     return Verdict.GOOD, f"{kind} answers, its tables are of version {has}"
+
+
+def _secrets(settings: Settings) -> tuple[Verdict, str]:
+    """Whether the keys that are there open what is stored, and how much of it needs an old one."""
+    if not settings.secret_key and key_files.existing(settings.home / key_files.SECRET_KEY) is None:
+        return Verdict.ODD, "no key that seals secrets is there yet; the first start makes it"
+    if not settings.database_url and not Path(settings.database.partition("///")[2]).exists():
+        return Verdict.GOOD, "nothing is stored yet"
+    sealer = key_files.sealer(settings)
+    try:
+        with closing(Database(settings.database)) as db:
+            found = credentials.pending(Store(db), sealer)
+    except SQLAlchemyError:
+        return Verdict.ODD, "not looked at: see database"
+    broken = [row for column in found for row in column.broken]
+    old = {column.column: column.sealed for column in found if column.sealed}
+    if broken:
+        shown = ", ".join(broken[:_MOST_NAMED]) + (", …" if len(broken) > _MOST_NAMED else "")
+        return (
+            Verdict.BAD,
+            f"no key that is there opens {len(broken)} of them: {shown}. Add their key, or replace them",
+        )
+    if old:
+        where = ", ".join(f"{column} {count}" for column, count in old.items())
+        return Verdict.ODD, f"{sum(old.values())} need an old key ({where}): runyard keys rotate-secret"
+    if len(sealer.keys) > 1:
+        return Verdict.GOOD, "several keys are there, and no stored secret needs the old ones"
+    return Verdict.GOOD, "the key opens what is stored"
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from runyard_launch.cli.administration import DEFAULT, Org, administered
 from runyard_launch.cli.remote import KeyFile, Url
 from runyard_launch.cli.terminal import AsJson, done, examples, print_rows
 from runyard_launch.problems import CommandFailed
+
+if TYPE_CHECKING:
+    from runyard_common.credentials.queries.sealed import Renewed
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 secrets_app = typer.Typer(
@@ -139,6 +143,53 @@ def renew_admin(
     done(f"A new admin key is in {file}; {revoked} revoked.", {"file": file, "revoked": revoked}, as_json)
 
 
+@app.command(epilog=examples("runyard keys rotate-secret", "runyard keys rotate-secret --json"))
+def rotate_secret(
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            help="Seconds from the change of the key until the old one goes: what processes store by then is sealed "
+            "with the new one.",
+        ),
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the key that seals stored secrets, while everything runs.
+
+    The key in the home gets a successor, which all processes of this machine use from then on; every stored secret is
+    sealed again; then the old key goes to secret.key.old, which backups from before need. A killed command is
+    given again: it goes on. With RUNYARD_SECRET_KEY=new,old it seals the stored secrets again and checks that the old
+    key can go. The exit code is 1, and the old key stays, when there is a secret that no key opens.
+    """
+    from runyard_common.credentials.service import rotate
+    from runyard_common.identity.queries import identity
+    from runyard_common.identity.rules.actors import OPERATOR
+    from runyard_launch.cli.installation import opened, organisation
+
+    with opened() as (store, settings):
+        org_id = organisation(store, DEFAULT).id
+        rotated = rotate(store, settings, wait, None if as_json else _Progress())
+        fields = {"resealed": rotated.sealed, "checked": rotated.kept, "old_keys": rotated.old_keys}
+        with store.begin() as tx:
+            identity.audit(tx, org_id, OPERATOR, "secret_key.rotate", "", {"resealed": rotated.sealed})
+    where = f"is in {rotated.old_keys}" if rotated.old_keys else "can be taken out of RUNYARD_SECRET_KEY"
+    done(f"{rotated.sealed} secrets are resealed; no row needs the old key, which {where}.", fields, as_json)
+
+
+class _Progress:
+    """Writes to standard error what was resealed, a line a second at most."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def __call__(self, column: Renewed) -> None:
+        if column.sealed and time.monotonic() > self._at + 1:
+            self._at = time.monotonic()
+            typer.echo(f"{column.column}: {column.sealed} resealed", err=True)
+
+
 @secrets_app.command()
 def reseal(as_json: AsJson = False) -> None:
     """Seal every stored secret with the newest key.
@@ -146,13 +197,12 @@ def reseal(as_json: AsJson = False) -> None:
     That is the first of RUNYARD_SECRET_KEY; after that the others may go. The installation works on meanwhile, if
     all its processes know both keys. The exit code is 1 when there is a secret that no key opens.
     """
-    from runyard_common.credentials.rules.sealing import Sealer
     from runyard_common.credentials.service import reseal as reseal_columns
-    from runyard_common.identity.service.identity import secret_key
+    from runyard_common.identity.service.identity import sealer
     from runyard_launch.cli.installation import opened
 
     with opened() as (store, settings):
-        done = list(reseal_columns(store, Sealer(secret_key(settings))))
+        done = list(reseal_columns(store, sealer(settings)))
     print_rows(map(asdict, done), _SEALED, as_json)
     broken = sum(len(column.broken) for column in done)
     if broken:

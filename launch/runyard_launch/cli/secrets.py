@@ -56,15 +56,14 @@ def set_secret(
             HttpAdministration(client, org)
             row = ask(client, "PUT", f"/secrets/{quote(name, safe='')}", {"value": value})
     else:
-        from runyard_common.credentials.rules.sealing import Sealer
         from runyard_common.identity.rules.actors import OPERATOR
         from runyard_common.identity.service import secrets
-        from runyard_common.identity.service.identity import secret_key
+        from runyard_common.identity.service.identity import sealer
         from runyard_launch.cli.installation import opened, organisation
 
         with opened() as (store, settings):
             secrets.check(name, value)
-            sealed = Sealer(secret_key(settings)).seal(value)
+            sealed = sealer(settings).seal(value)
             org_id = organisation(store, org).id
             with store.begin() as tx:
                 row = _row(secrets.put(tx, org_id, name, sealed, OPERATOR))

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from runyard.loopback import is_loopback
 from runyard_common.agents.service.model_choice import LOCAL
+from runyard_common.credentials.queries.key_files import OLD_SECRET_KEYS
 from runyard_common.identity.service.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
 from runyard_common.settings import Settings
 
 _OTHERS: Final = 0o077
-_SECRETS: Final = (ADMIN_KEY, JWT_SECRET, SECRET_KEY)
+_SECRETS: Final = (ADMIN_KEY, JWT_SECRET, SECRET_KEY, OLD_SECRET_KEYS)
 _EVERYBODY: Final = "*"
 
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from runyard import authoring
+from runyard_common.credentials.queries import key_files
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database import migrate
 from runyard_common.database.engine import Database
@@ -298,6 +299,33 @@ def test_secrets_are_resealed_by_a_command_that_fails_when_one_cannot_be_opened(
     assert shown["endpoints.secret"] == {"column": "endpoints.secret", "sealed": 1, "kept": 0, "broken": []}
     monkeypatch.setenv("RUNYARD_SECRET_KEY", new)
     assert run("secrets", "reseal").exit_code == 0, "the old key can go"
+
+
+def test_the_key_in_the_home_is_replaced_by_a_command_and_the_doctor_knows_what_needs_the_old_one(
+    store: Store, run: Run, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    settings = Settings(home=home)
+    with store.begin() as tx:
+        endpoints.ensure_callbacks(tx, identity_id(store), key_files.sealer(settings).seal("whsec_x"))
+    first, new = key_files.secret_key(settings), "a-new-key-of-the-installation"
+
+    def of_doctor() -> dict[str, str]:
+        lines = json.loads(run("doctor", "--json").stdout)
+        return next(line for line in lines if line["part"] == "secrets")
+
+    assert of_doctor()["verdict"] == "ok"
+    key_files.write(home / "secret.key", f"{new},{first}", replace=True)
+    assert of_doctor()["verdict"] == "warning"
+    assert "1 need an old key (endpoints.secret 1)" in of_doctor()["text"]
+    done = json.loads(run("keys", "rotate-secret", "--wait", "0", "--json").stdout)
+    assert (done["resealed"], done["old_keys"]) == (1, str(home / "secret.key.old"))
+    assert (home / "secret.key").read_text().strip() == new, "it goes on with the key that was begun with"
+    assert of_doctor()["verdict"] == "ok"
+    key_files.write(home / "secret.key", "another-key-altogether", replace=True)
+    assert of_doctor()["verdict"] == "failed"
+    refused = run("keys", "rotate-secret", "--wait", "0", "--json")
+    assert (refused.exit_code, json.loads(refused.stderr)["error"]["code"]) == (1, "secrets_not_opened")
 
 
 def identity_id(store: Store) -> str:

@@ -27,6 +27,7 @@ EXAMPLES = {
     "tasks review",
     "agents publish",
     "keys create",
+    "keys rotate-secret",
     "members invite",
     "login",
     "tasks watch",

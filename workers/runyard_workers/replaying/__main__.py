@@ -16,11 +16,10 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from runyard.replays import NotReplayable
-from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
 from runyard_common.environment import load
-from runyard_common.identity.service.identity import secret_key
+from runyard_common.identity.service.identity import sealer
 from runyard_common.runs.queries import tasks
 from runyard_common.sessions.service import recordings
 from runyard_common.settings import Settings
@@ -42,7 +41,7 @@ def _from_database(task_id: str, settings: Settings) -> dict[str, Any]:
             task = tasks.load(conn, [task_id]).get(task_id)
             if task is None:
                 raise NotFound("There is no such task.", code="task_not_found")
-            return recordings.whole(OrgScope(conn, task.org_id), task_id, Sealer(secret_key(settings)))
+            return recordings.whole(OrgScope(conn, task.org_id), task_id, sealer(settings))
     except SQLAlchemyError as error:
         raise Unavailable(
             f"The database does not answer, or has no tables: {type(error).__name__}.",

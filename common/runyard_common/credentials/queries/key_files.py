@@ -12,6 +12,8 @@ from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
 
 SECRET_KEY: Final = "secret.key"  # noqa: S105 - the name of a file
+#: Keys that a change has replaced: backups from before need them.
+OLD_SECRET_KEYS: Final = "secret.key.old"  # noqa: S105 - the name of a file
 JWT_SECRET: Final = "jwt.secret"  # noqa: S105 - the name of a file
 #: Characters of an HS256 secret: as many as its hash has bytes (RFC 7518, section 3.2).
 _SHORTEST_JWT_SECRET: Final = 32
@@ -20,6 +22,35 @@ _SHORTEST_JWT_SECRET: Final = 32
 def secret_key(settings: Settings) -> str:
     """The key that seals stored secrets: the setting, or the one in the home, made when there is none."""
     return settings.secret_key or kept(settings.home / SECRET_KEY, new_key())
+
+
+def sealer(settings: Settings) -> Sealer:
+    """Seals with that key. One in the home may change while the process runs: the file is looked at again."""
+    if settings.secret_key:
+        return Sealer(settings.secret_key)
+    file = settings.home / SECRET_KEY
+    watched = _Watched(file)
+    return Sealer(kept(file, new_key()), watched)
+
+
+class _Watched:
+    """The text of a file, when it is another one than before. A file that is away or broken has not changed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._last: tuple[int, int] | None = None
+
+    def __call__(self) -> str | None:
+        try:
+            state = self._file.stat()
+            last = (state.st_ino, state.st_mtime_ns)
+            if last == self._last:
+                return None
+            text = existing(self._file)
+        except (OSError, ConfigurationError):
+            return None
+        self._last = last
+        return text
 
 
 def kept(file: Path, fresh: str) -> str:
@@ -95,5 +126,14 @@ def write(file: Path, text: str, replace: bool) -> None:
                 file.hardlink_to(temporary)
             except FileExistsError:
                 pass
+        _sync(file.parent)  # what a new key has sealed must not outlast the key
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Column, LargeBinary, Table, and_, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, LargeBinary, Table, and_, select, tuple_, update
 
 from runyard_common.database.transaction import Store
 from runyard_common.tables import metadata
@@ -15,6 +16,7 @@ from runyard_common.tables import metadata
 BATCH: Final = 200
 
 Renew = Callable[[bytes], bytes | None]
+Progress = Callable[["Renewed"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +39,80 @@ def columns() -> list[Column[Any]]:
     ]
 
 
-def renew(store: Store, column: Column[Any], change: Renew, broken: type[Exception]) -> Renewed:
+def renew(
+    store: Store,
+    column: Column[Any],
+    change: Renew,
+    broken: type[Exception],
+    progress: Progress | None = None,
+) -> Renewed:
     """Put `change` of each value in its place, a batch a transaction, while the installation works on.
 
     `change` gives None for a value that may stay, and raises `broken` for one it cannot open. A value that
-    changes meanwhile is left as it is: its writer sealed it.
+    changes meanwhile is left as it is: its writer sealed it. `progress` gets the count after each batch.
     """
-    sealed = kept = 0
-    lost: list[str] = []
+    done = Renewed(f"{column.table.name}.{column.name}")
+    for batch in _batches(store, column):
+        judged = _judge(column, batch, change, broken)
+        if judged.changes:
+            with store.begin() as tx:
+                for same, new in judged.changes:
+                    tx.conn.execute(update(column.table).where(same).values({column.name: new}))
+        done = judged.added_to(done)
+        if progress is not None:
+            progress(done)
+    return done
+
+
+def look(
+    store: Store, column: Column[Any], change: Renew, broken: type[Exception], batches: int | None = None
+) -> Renewed:
+    """What `renew` would do, and does not; of the first `batches` alone where that is given."""
+    done = Renewed(f"{column.table.name}.{column.name}")
+    for batch in islice(_batches(store, column), batches):
+        done = _judge(column, batch, change, broken).added_to(done)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A batch's changes: the row while it has the value that was read, and its new value."""
+
+    changes: list[tuple[ColumnElement[bool], bytes]]
+    kept: int
+    broken: list[str]
+
+    def added_to(self, done: Renewed) -> Renewed:
+        return Renewed(
+            done.column,
+            done.sealed + len(self.changes),
+            done.kept + self.kept,
+            (*done.broken, *self.broken),
+        )
+
+
+def _judge(column: Column[Any], batch: list[Any], change: Renew, broken: type[Exception]) -> _Judged:
+    judged = _Judged([], 0, [])
+    kept = 0
+    for *key, value in batch:
+        try:
+            new = change(bytes(value))
+        except broken:
+            judged.broken.append("/".join([column.table.name, *map(str, key)]))
+            continue
+        if new is None:
+            kept += 1
+            continue
+        same = and_(*(c == part for c, part in zip(_key(column), key, strict=True)), column == value)
+        judged.changes.append((same, new))
+    return replace(judged, kept=kept)
+
+
+def _batches(store: Store, column: Column[Any]) -> Iterator[list[Any]]:
     after: tuple[Any, ...] | None = None
     while batch := _batch(store, column, after):
-        with store.begin() as tx:
-            for *key, value in batch:
-                try:
-                    new = change(bytes(value))
-                except broken:
-                    lost.append("/".join([column.table.name, *map(str, key)]))
-                    continue
-                if new is None:
-                    kept += 1
-                    continue
-                same = and_(*(c == part for c, part in zip(_key(column), key, strict=True)), column == value)
-                tx.conn.execute(update(column.table).where(same).values({column.name: new}))
-                sealed += 1
+        yield batch
         after = tuple(batch[-1][:-1])
-    return Renewed(f"{column.table.name}.{column.name}", sealed, kept, tuple(lost))
 
 
 def _batch(store: Store, column: Column[Any], after: tuple[Any, ...] | None) -> list[Any]:

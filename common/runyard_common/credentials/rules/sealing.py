@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from functools import cached_property
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 #: How every Fernet token begins: version 128, and a time whose first bytes are 0.
 _VERSION: Final = b"gAAAAA"
+_SHORTEST: Final = 16
 
 
 class SealBroken(RunyardError):
@@ -25,41 +28,67 @@ class SealBroken(RunyardError):
     code = "seal_broken"
 
 
+#: The text of a key, or of several; None where it is what it was when this was last asked.
+ChangedKey = Callable[[], str | None]
+
+
 class Sealer:
     """Seals and opens JSON values. Safe to share between threads."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, changed: ChangedKey | None = None) -> None:
         """`key` is any secret of 16 characters or more; several, comma-separated, when it is being replaced:
         the first seals, all open.
 
-        Raises `ConfigurationError` for one that is too short.
+        `changed` gives the present text where that may change while the process runs. Keys that are named no more
+        still open in this process: it may have values in its memory that they sealed.
+
+        Raises `ConfigurationError` for a key that is too short.
         """
-        keys = [part.strip() for part in key.split(",") if part.strip()]
-        if not keys or any(len(part) < 16 for part in keys):
-            raise ConfigurationError(
-                "RUNYARD_SECRET_KEY needs 16 characters or more in each of its keys; leave it empty to have one made "
-                "in the home.",
-                field="RUNYARD_SECRET_KEY",
-            )
-        self._keys = keys
+        self._keys = tuple(parted(key))
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._made: tuple[tuple[str, ...], list[Fernet]] | None = None
 
-    @cached_property
+    @property
+    def keys(self) -> Sequence[str]:
+        """All keys that open here; the first seals."""
+        self._look()
+        return self._keys
+
     def _fernets(self) -> list[Fernet]:
-        from cryptography.fernet import Fernet  # takes long to load, and many a process seals nothing
+        keys = self._keys
+        if self._made is None or self._made[0] != keys:
+            from cryptography.fernet import Fernet  # takes long to load, and many a process seals nothing
 
-        return [Fernet(_derived(part)) for part in self._keys]
+            self._made = keys, [Fernet(_derived(part)) for part in keys]
+        return self._made[1]
+
+    def _look(self) -> None:
+        """Take over keys that have changed. A text that is no key changes nothing."""
+        if self._changed is None:
+            return
+        with self._lock:
+            text = self._changed()
+            if text is not None:
+                with suppress(ConfigurationError):
+                    self._keys = tuple(dict.fromkeys([*parted(text), *self._keys]))
 
     def seal(self, value: Any) -> bytes:
         """`value`, as JSON, encrypted."""
-        return self._fernets[0].encrypt(orjson.dumps(value))
+        self._look()
+        return self._fernets()[0].encrypt(orjson.dumps(value))
 
     def open(self, sealed: bytes) -> Any:
         """The value that was sealed; `SealBroken` when this key did not seal it."""
         from cryptography.fernet import InvalidToken, MultiFernet
 
+        fernets = self._fernets()
         try:
-            return orjson.loads(MultiFernet(self._fernets).decrypt(bytes(sealed)))
+            return orjson.loads(MultiFernet(fernets).decrypt(bytes(sealed)))
         except InvalidToken:
+            self._look()
+            if self._fernets() is not fernets:
+                return self.open(sealed)
             raise SealBroken from None
 
     def renew(self, sealed: bytes) -> bytes | None:
@@ -72,15 +101,27 @@ class Sealer:
         from cryptography.fernet import InvalidToken, MultiFernet
 
         try:
-            self._fernets[0].decrypt(sealed)
+            self._fernets()[0].decrypt(sealed)
         except InvalidToken:
             pass
         else:
             return None
         try:
-            return MultiFernet(self._fernets).rotate(sealed)
+            return MultiFernet(self._fernets()).rotate(sealed)
         except InvalidToken:
             raise SealBroken from None
+
+
+def parted(key: str) -> list[str]:
+    """The keys in a text. Raises `ConfigurationError` for one that is too short."""
+    keys = [part.strip() for part in key.split(",") if part.strip()]
+    if not keys or any(len(part) < _SHORTEST for part in keys):
+        raise ConfigurationError(
+            f"RUNYARD_SECRET_KEY needs {_SHORTEST} characters or more in each of its keys; leave it empty to have one "
+            "made in the home.",
+            field="RUNYARD_SECRET_KEY",
+        )
+    return keys
 
 
 def new_key() -> str:

@@ -27,6 +27,7 @@ PREFIX: Final = "ry_"
 TOKEN_KEYS: Final = 30 * 86_400.0
 ADMIN_KEY, JWT_SECRET, SECRET_KEY = "admin.key", key_files.JWT_SECRET, key_files.SECRET_KEY
 secret_key = key_files.secret_key
+sealer = key_files.sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ def bootstrap(store: Store, settings: Settings) -> Bootstrap:
     try:
         home.mkdir(parents=True, exist_ok=True)
         jwt_secret(settings)
-        sealer = Sealer(secret_key(settings))
+        key = sealer(settings)
         with store.read() as conn:
             found = identity.organisation_named(conn, DEFAULT)
         if found is not None:
-            return Bootstrap(found.id, sealer, None, home / ADMIN_KEY)
+            return Bootstrap(found.id, key, None, home / ADMIN_KEY)
         with store.begin() as tx:
-            return _bootstrap(tx, home, sealer)
+            return _bootstrap(tx, home, key)
     except OSError as error:
         raise ConfigurationError(
             f"RUNYARD_HOME {home} cannot be written: {error.strerror or error}.", field="RUNYARD_HOME"
@@ -79,14 +80,14 @@ def installation(store: Store) -> str | None:
     return None if found is None else found.id
 
 
-def _bootstrap(tx: Tx, home: Path, sealer: Sealer) -> Bootstrap:
+def _bootstrap(tx: Tx, home: Path, key: Sealer) -> Bootstrap:
     """Within one transaction, which on both databases lets one process in at a time."""
     _one_at_a_time(tx)
     found = identity.organisation_named(tx.conn, DEFAULT)
     if found is not None:
-        return Bootstrap(found.id, sealer, None, home / ADMIN_KEY)
+        return Bootstrap(found.id, key, None, home / ADMIN_KEY)
     org_id = identity.insert_organisation(tx, DEFAULT)
-    return Bootstrap(org_id, sealer, renew_admin_key(tx, org_id, home), home / ADMIN_KEY)
+    return Bootstrap(org_id, key, renew_admin_key(tx, org_id, home), home / ADMIN_KEY)
 
 
 def renew_admin_key(tx: Tx, org_id: str, home: Path) -> str:

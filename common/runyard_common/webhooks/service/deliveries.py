@@ -34,8 +34,8 @@ _ASKS: Final = ("waiting_for_input", "awaiting_review")
 class Secrets(Protocol):
     """What only the deliverer knows (`runyard_workers.webhooks.secrets`)."""
 
-    def link_token(self, event_id: str, question_id: str) -> str:
-        """The token of the link to a question in an event: the same at every attempt."""
+    def link_tokens(self, event_id: str, question_id: str) -> list[str]:
+        """The tokens that the link to a question in an event may have: the first is that of a new link."""
 
     def link(self, token: str) -> str:
         """The address of the link with this token."""
@@ -169,14 +169,20 @@ def _with_links(tx: Tx, secrets: Secrets, row: DueDelivery) -> str:
     if not row.event_type.endswith(_ASKS):
         return body
     for question_id in placeholders(body, row.event_id):
-        token = secrets.link_token(row.event_id, question_id)
-        digest = hashlib.sha256(token.encode()).hexdigest()
-        if questions.get_link(tx.conn, digest) is None:
+        tokens = secrets.link_tokens(row.event_id, question_id)
+        made = (token for token in tokens if questions.get_link(tx.conn, _digest(token)) is not None)
+        token = next(made, None)
+        if token is None:
+            token = tokens[0]
             question = questions.get(tx.scope(row.org_id), question_id)
             until = (question and question.deadline_at) or tx.now + LIFETIME
-            questions.put_link(tx, AnswerLink(digest, row.org_id, question_id, until))
+            questions.put_link(tx, AnswerLink(_digest(token), row.org_id, question_id, until))
         body = body.replace(placeholder(row.event_id, question_id), secrets.link(token))
     return body
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def settle(tx: Tx, commands: Sequence[Settled]) -> list[str | None]:

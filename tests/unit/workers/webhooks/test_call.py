@@ -22,7 +22,7 @@ SECRET, OLD = new_secret(), new_secret()
 
 
 def keys() -> Keys:
-    return Keys(SEALER, "the installation's key", "https://runyard.example")
+    return Keys(SEALER, "https://runyard.example")
 
 
 def outgoing(**values: Any) -> Outgoing:
@@ -85,10 +85,17 @@ def test_what_an_outcome_means(
 
 
 def test_the_token_of_a_link_is_the_same_at_every_attempt_and_no_other() -> None:
-    one = keys().link_token("evt_1", "q1")
-    assert one == keys().link_token("evt_1", "q1")
-    assert (
-        len({one, keys().link_token("evt_2", "q1"), Keys(SEALER, "other", "").link_token("evt_1", "q1")}) == 3
-    )
+    (one,) = keys().link_tokens("evt_1", "q1")
+    assert [one] == keys().link_tokens("evt_1", "q1")
+    (of_another_event,) = keys().link_tokens("evt_2", "q1")
+    (of_another_key,) = Keys(Sealer(new_key()), "").link_tokens("evt_1", "q1")
+    assert len({one, of_another_event, of_another_key}) == 3
     assert keys().link(one) == f"https://runyard.example/answer/{one}"
     assert len(one) >= 43
+
+
+def test_a_link_that_was_made_before_the_key_changed_is_found_by_the_old_key() -> None:
+    old, new = new_key(), new_key()
+    before = Keys(Sealer(old), "").link_tokens("evt_1", "q1")
+    meanwhile = Keys(Sealer(f"{new},{old}"), "").link_tokens("evt_1", "q1")
+    assert meanwhile == Keys(Sealer(new), "").link_tokens("evt_1", "q1") + before

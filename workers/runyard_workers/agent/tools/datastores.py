@@ -11,7 +11,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.datastores import queries as datastores
 from runyard_common.datastores.queries import DatastoreRow
 from runyard_common.datastores.service import datastores as service
-from runyard_common.identity.service.identity import secret_key
+from runyard_common.identity.service import identity
 from runyard_common.values.errors import NotFound
 from runyard_workers.agent.failures import BadOptions
 from runyard_workers.agent.plan import Plan, Query
@@ -82,7 +82,7 @@ class DatastoreTools:
                     ) from missing
                 opened = ""
                 if row.connection is not None:
-                    sealer = sealer or Sealer(secret_key(self._services.settings))
+                    sealer = sealer or identity.sealer(self._services.settings)
                     opened = sealer.open(row.connection)
                 found.append((row, opened))
         return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,10 +107,10 @@ def test_what_a_process_stores_late_with_the_old_key_is_resealed_before_that_goe
         waited.append(seconds)
         if len(waited) == 1:
             _put(store, column, late)
-        else:  # the time is over: the file is older than it was
-            monkeypatch.setattr(service.time, "time", lambda: 1e12)
+        else:  # the time is over: the file was changed long ago
+            os.utime(settings.home / key_files.SECRET_KEY, (0, 0))
 
-    monkeypatch.setattr(service.time, "sleep", pause)
+    monkeypatch.setattr(service, "time", SimpleNamespace(time=time.time, sleep=pause))
     assert rotate(store, settings, 60).sealed == 2
     assert len(waited) == 2
     assert opened(store, Sealer(text(settings))) == ["early", "late"]

@@ -1,4 +1,4 @@
-"""The key in the home is replaced while everything runs: nothing is unreadable at any moment, and a kill costs nothing."""
+"""The key in the home is replaced while everything runs: no value is unreadable at any moment, nor after a kill."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class DeliveryInstallation(Installation):
 
     async def __aenter__(self) -> DeliveryInstallation:
         await super().__aenter__()
-        self.keys = Keys(self.sealer, "the key of this test", "https://runyard.example")
+        self.keys = Keys(self.sealer, "https://runyard.example")
         self.client = GuardedClient(POLICY)
         self.transact(
             lambda tx: tx.conn.execute(

@@ -26,7 +26,7 @@ async def main() -> None:
     """Deliver until SIGTERM."""
     given = json.loads(os.environ["DELIVERER"])
     writer = Runtime(Database(given["database"]), Live(""), NoNotifier()).writer
-    keys = Keys(Sealer(given["key"]), given["key"], "https://runyard.example")
+    keys = Keys(Sealer(given["key"]), "https://runyard.example")
     schedule = replace(NATIVE, gaps=tuple(given["gaps"]), longest_wait=2.0) if given["gaps"] else NATIVE
     timeouts = Timeouts(connect=min(5.0, given["timeout"]), read=given["timeout"], total=given["timeout"])
     hosts = Hosts(BreakerPolicy(pause=given["pause"], longest_pause=4 * given["pause"]))

@@ -156,7 +156,7 @@ def rotate_secret(
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the key that seals stored secrets, while everything runs.
+    """Replace the key that seals secrets, while all runs.
 
     The key in the home gets a successor, which all processes of this machine use from then on; every stored secret is
     sealed again; then the old key goes to secret.key.old, which backups from before need. A killed command is

@@ -34,23 +34,22 @@ def sealer(settings: Settings) -> Sealer:
 
 
 class _Watched:
-    """The text of a file, when it is another one than before. A file that is away or broken has not changed."""
+    """The text of a file as it is now, read when the file is another one; None where it is away or broken."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._last: tuple[int, int] | None = None
+        self._last: tuple[tuple[int, int], str | None] | None = None
 
     def __call__(self) -> str | None:
         try:
             state = self._file.stat()
-            last = (state.st_ino, state.st_mtime_ns)
-            if last == self._last:
-                return None
-            text = existing(self._file)
+            which = (state.st_ino, state.st_mtime_ns)
+            last = self._last
+            if last is None or last[0] != which:
+                last = self._last = which, existing(self._file)
         except (OSError, ConfigurationError):
             return None
-        self._last = last
-        return text
+        return last[1]
 
 
 def kept(file: Path, fresh: str) -> str:

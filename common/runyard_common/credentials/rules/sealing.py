@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -28,25 +27,25 @@ class SealBroken(RunyardError):
     code = "seal_broken"
 
 
-#: The text of a key, or of several; None where it is what it was when this was last asked.
-ChangedKey = Callable[[], str | None]
+#: The text of a key, or of several, as it is now; None where it cannot be had.
+PresentKey = Callable[[], str | None]
 
 
 class Sealer:
     """Seals and opens JSON values. Safe to share between threads."""
 
-    def __init__(self, key: str, changed: ChangedKey | None = None) -> None:
+    def __init__(self, key: str, present: PresentKey | None = None) -> None:
         """`key` is any secret of 16 characters or more; several, comma-separated, when it is being replaced:
         the first seals, all open.
 
-        `changed` gives the present text where that may change while the process runs. Keys that are named no more
+        `present` gives the text where that may change while the process runs. Keys that are named no more
         still open in this process: it may have values in its memory that they sealed.
 
         Raises `ConfigurationError` for a key that is too short.
         """
         self._keys = tuple(parted(key))
-        self._changed = changed
-        self._lock = threading.Lock()
+        self._text = key
+        self._present = present
         self._made: tuple[tuple[str, ...], list[Fernet]] | None = None
 
     @property
@@ -65,13 +64,12 @@ class Sealer:
 
     def _look(self) -> None:
         """Take over keys that have changed. A text that is no key changes nothing."""
-        if self._changed is None:
+        text = self._present() if self._present is not None else None
+        if text is None or text == self._text:
             return
-        with self._lock:
-            text = self._changed()
-            if text is not None:
-                with suppress(ConfigurationError):
-                    self._keys = tuple(dict.fromkeys([*parted(text), *self._keys]))
+        with suppress(ConfigurationError):
+            self._keys = tuple(dict.fromkeys([*parted(text), *self._keys]))
+            self._text = text  # after the keys: another thread must not take the old ones for these
 
     def seal(self, value: Any) -> bytes:
         """`value`, as JSON, encrypted."""

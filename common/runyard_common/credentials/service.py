@@ -83,7 +83,7 @@ def rotate(
             )
         return _all_sealed(store, Sealer(settings.secret_key), progress)
     file = settings.home / key_files.SECRET_KEY
-    with _alone(file):
+    with _locked(file):
         keys = parted(key_files.secret_key(settings))
         if len(keys) == 1:
             keys.insert(0, new_key())
@@ -115,7 +115,7 @@ def _all_sealed(store: Store, sealer: Sealer, progress: Progress | None) -> Rota
 
 
 @contextmanager
-def _alone(file: Path) -> Iterator[None]:
+def _locked(file: Path) -> Iterator[None]:
     with file.with_name(f"{file.name}.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -317,7 +317,7 @@ def test_the_key_in_the_home_is_replaced_by_a_command_and_the_doctor_knows_what_
     assert of_doctor()["verdict"] == "ok"
     key_files.write(home / "secret.key", f"{new},{first}", replace=True)
     assert of_doctor()["verdict"] == "warning"
-    assert "1 need an old key (endpoints.secret 1)" in of_doctor()["told"]
+    assert "1 need an old key (endpoints.secret 1)" in of_doctor()["text"]
     done = json.loads(run("keys", "rotate-secret", "--wait", "0", "--json").stdout)
     assert (done["resealed"], done["old_keys"]) == (1, str(home / "secret.key.old"))
     assert (home / "secret.key").read_text().strip() == new, "it goes on with the key that was begun with"

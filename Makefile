@@ -112,6 +112,10 @@ DOCS_TOOLS := --with sphinx==9.0.4 --with myst-parser==5.2.0 --with furo==2025.1
 docs: setup ## Build the documentation as a site, which opens from a disk, in dist/docs
 	@$(BIN)/uv run --quiet --no-project $(DOCS_TOOLS) python tools/docs/build.py $(or $(OUT),dist/docs)
 
+.PHONY: screenshots
+screenshots: setup ## Make the console's pictures in docs/images/console (needs Chromium), then look at them
+	@$(BIN)/python -m tests.console_pictures
+
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)
 	@rm -rf .venv .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info

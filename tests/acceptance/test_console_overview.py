@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests import axe
-from tests.console import AGENTS, SECONDS, WIDTHS, sign_in, watched
+from tests import axe, console_pictures
+from tests.console import SECONDS, WIDTHS, sign_in, watched
 from tests.stack import Stack
 from tests.waiting import wait_until
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An installation with some ended runs, one of them failed, that its scheduler has rolled up."""
-    with Stack(tmp_path_factory.mktemp("overview"), agents=[str(AGENTS)]) as stack:
+    with Stack(tmp_path_factory.mktemp("overview"), agents=[str(console_pictures.AGENTS)]) as stack:
         for number in range(3):
             stack.run("@demo/echo", {"n": number})
         stack.run("@demo/failer", {"code": "too_late"})
@@ -89,3 +89,13 @@ def test_usage_is_shown_by_agent_and_by_key_over_time(
         expect(page.get_by_role("heading", name="Runs by api key")).to_be_visible()
         expect(listed).to_have_count(1)
         expect(page).to_have_url(re.compile("by=key"))
+
+
+def test_the_pictures_in_the_documentation_are_of_these_pages(browser: Browser, stack: Stack) -> None:
+    task_id = console_pictures.seed(stack)
+    with watched(browser, console_pictures.WIDTH) as page:
+        sign_in(page, stack)
+        for name, parts in console_pictures.stored().items():
+            console_pictures.show(page, name, task_id)
+            shown = console_pictures.settled_outline(page, parts)
+            assert shown == parts, f"The page of {name} has changed: make screenshots, and look at them."

@@ -22,7 +22,7 @@ PAGES = (
 )  # fmt: skip
 OTHERS = (
     "common/runyard_common", "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools",
-    "examples", "docs/fronts", "README.md", "SECURITY.md", "CONTRIBUTING.md",
+    "examples", "docs/console.md", "docs/fronts", "README.md", "SECURITY.md", "CONTRIBUTING.md",
 )  # fmt: skip
 COVERED = [*(f"docs/{page}.md" for page in PAGES), *OTHERS]
 #: Refused in names and in prose, and what to write instead.

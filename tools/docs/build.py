@@ -20,7 +20,7 @@ from sphinx.cmd.build import main as sphinx
 ROOT = Path(__file__).parents[2]
 #: What the site has, by who reads it; a folder means its pages.
 CONTENTS = {
-    "Begin": ["docs/installation", "docs/ten-minutes", "docs/recipes", "docs/comparison"],
+    "Begin": ["docs/installation", "docs/ten-minutes", "docs/recipes", "docs/console", "docs/comparison"],
     "Write agents": ["docs/agents", "docs/adapters/", "docs/testing"],
     "Call": [
         "docs/api",

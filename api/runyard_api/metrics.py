@@ -1,34 +1,20 @@
-"""What the api counts, for Prometheus. No organisation, agent or key is named."""
+"""What the api counts of requests, in the families that every process shares (`runyard_common.metrics.families`)."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.process_collector import ProcessCollector
+from prometheus_client import Counter, Histogram
 
-REGISTRY: Final = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
+from runyard_common.metrics import exemplars, families
 
-_REQUESTS: Final = Counter(
-    "runyard_http_requests_total", "Requests answered.", ("operation", "method", "status"), registry=REGISTRY
-)
-_SECONDS: Final = Histogram(
-    "runyard_http_seconds",
-    "Time until the answer began.",
-    ("operation",),
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-    registry=REGISTRY,
-)
-ACCEPTED: Final = Counter("runyard_runs_accepted_total", "Runs stored by this process.", registry=REGISTRY)
-STREAMS: Final = Gauge("runyard_streams_open", "Event streams being served.", registry=REGISTRY)
-WAITERS: Final = Gauge("runyard_waiters_open", "Callers waiting for a run.", registry=REGISTRY)
-CLOCK_OFFSET: Final = Gauge(
-    "runyard_clock_offset_seconds",
-    "By how much the clock of the api's host is ahead of the database's.",
-    registry=REGISTRY,
-)
+ACCEPTED: Final = families.ACCEPTED
+STREAMS: Final = families.STREAMS
+WAITERS: Final = families.WAITERS
+CLOCK_OFFSET: Final = families.CLOCK_OFFSET
 
+#: Methods with series of their own: a caller may send any word.
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _requests: dict[tuple[str, str, int], Counter] = {}
 _seconds: dict[str, Histogram] = {}
 
@@ -37,9 +23,12 @@ def answered(operation: str, method: str, status: int, seconds: float) -> None:
     key = (operation, method, status)
     counter = _requests.get(key)
     if counter is None:
-        counter = _requests[key] = _REQUESTS.labels(operation, method, str(status))
+        method = method if method in _METHODS else "other"
+        counter = families.REQUESTS.labels(operation, method, str(status))
+        if method != "other":
+            _requests[key] = counter
     counter.inc()
     histogram = _seconds.get(operation)
     if histogram is None:
-        histogram = _seconds[operation] = _SECONDS.labels(operation)
-    histogram.observe(seconds)
+        histogram = _seconds[operation] = families.HTTP_SECONDS.labels(operation)
+    histogram.observe(seconds, exemplars.of())

@@ -26,12 +26,15 @@ from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
 from runyard_common.database.engine import Database
 from runyard_common.database.group_commit import Batch, GroupCommit, lost_a_race
+from runyard_common.database.start_checks import Process
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Outdated, Store, Tx
 from runyard_common.files import open_files
 from runyard_common.identity.queries import config_versions, logins
 from runyard_common.identity.queries import identity as identity_store
 from runyard_common.identity.service import identity
+from runyard_common.metrics import counting, exposure
+from runyard_common.metrics.installation import Installation
 from runyard_common.process import descriptor_limit
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.runtime import open_runtime, redis_url
@@ -96,6 +99,9 @@ class State:
         self.leaving = False  # asked to stop, but serving on: see RUNYARD_LAME_DUCK_SECONDS
         self.loop = asyncio.get_running_loop()
         self._noting: asyncio.Task[None] | None = None
+        self.installation = Installation(self.store, settings.worker_concurrency)
+        self.registry = exposure.registry_of(Process.API, [self.installation])
+        self._watching: asyncio.Task[None] | None = None
 
     @staticmethod
     async def open(settings: Settings, given_up: Callable[[], bool] = lambda: False) -> State:
@@ -113,6 +119,9 @@ class State:
         state.organisation_rates.start()
         state.open_rates.start()
         state._noting = asyncio.create_task(state._note_use_for_ever(), name="note-key-use")
+        counting.begin(Process.API)
+        state._watching = asyncio.create_task(counting.watch_loop(), name="loop-lag")
+        exposure.expose(Process.API, state.registry, settings)
         return state
 
     def stop_waiting_threadsafe(self) -> None:
@@ -129,6 +138,8 @@ class State:
         self.stop_waiting()
         if self._noting is not None:
             self._noting.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         await self.follower.close()
         await self.rates.close()
         await self.sign_ins.close()

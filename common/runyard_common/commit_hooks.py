@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.transaction import CommittedEvent, Tx
+from runyard_common.metrics.points import POINTS
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
 from runyard_common.runs.service.admissions import admit
 from runyard_common.stream.wake_ups import Kind
@@ -88,12 +89,19 @@ class CommitHooks:
         if tx.events:
             self._stream.publish(tx.events)
             self._local.publish(tx.events)
+            note_events(tx)
         for worker_id, task_id in tx.cancelled:
             self._stream.cancel(worker_id, task_id)
         if tx.deliveries and not self._local.deliver():
             self._stream.wake(Kind.DELIVERIES, self._notifier.notify_deliveries)
         if tx.freed:
             self._admit(frozenset(tx.freed))
+
+
+def note_events(tx: Tx) -> None:
+    """Count what was committed, where this process counts."""
+    if (note := POINTS.events) is not None:
+        note(tx.events)
 
 
 @own_transaction

@@ -265,6 +265,14 @@ class Settings(BaseModel):
         repr=False,
         description="What GET /metrics asks for as Authorization: Bearer; by default nothing.",
     )
+    metrics_port: str = Field(
+        "",
+        pattern="^(auto|[0-9]{1,5})?$",
+        description="Port on which each process (api, worker, scheduler) serves its own metrics: the first free one "
+        "from this on, so that the processes of a host can share it, or auto for any. By default only the api has "
+        "/metrics, on its own port.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that RUNYARD_METRICS_PORT is opened on.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     @field_validator("surface_requests_per_minute", mode="before")
@@ -325,13 +333,20 @@ class Settings(BaseModel):
             raise ValueError(f"{value!r} is no level; write {', '.join(_LOG_LEVELS)}")
         return value.lower()
 
+    @field_validator("metrics_port")
+    @classmethod
+    def _check_port(cls, value: str) -> str:
+        if value.isdecimal() and int(value) > 65_535:
+            raise ValueError("ports go up to 65535")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, value: str) -> str:
         networks.trusted_proxies(value)
         return value
 
-    @field_validator("host")
+    @field_validator("host", "metrics_host")
     @classmethod
     def _bare_host(cls, value: str) -> str:
         return value.removeprefix("[").removesuffix("]")
@@ -348,6 +363,11 @@ class Settings(BaseModel):
         if self.database_pooler and "pgbouncer=" not in url:
             url += ("&" if "?" in url else "?") + "pgbouncer=true"
         return url
+
+    @property
+    def metrics_listen(self) -> int | None:
+        """The port for the metrics of each process; 0 for a free one, None for none."""
+        return None if not self.metrics_port else 0 if self.metrics_port == "auto" else int(self.metrics_port)
 
     @property
     def embedded_broker(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from runyard_common.metrics.points import POINTS
 from runyard_scheduler.duties import Duty, Punctual
 
 logger = structlog.get_logger("runyard.scheduler")
@@ -84,14 +85,21 @@ class Loop:
             if self._faults.get(duty.name) != fault:
                 logger.warning("A duty failed; it is tried again", action=duty.name, error=fault)
             self._faults[duty.name] = fault
+            self._note(duty, started, worked=False)
             return False
         if self._faults.pop(duty.name, None) is not None:
             logger.info("A duty works again", action=duty.name)
+        self._note(duty, started, worked=True)
         if done:
             logger.info(
                 "A duty was done", action=duty.name, count=done, seconds=round(time.monotonic() - started, 3)
             )
         return True
+
+    @staticmethod
+    def _note(duty: Duty, started: float, worked: bool) -> None:
+        if (note := POINTS.duty) is not None:
+            note(duty.name, time.monotonic() - started, worked)
 
 
 def _pause(duty: Duty) -> float:

@@ -36,6 +36,7 @@ CONTENTS = {
         "docs/sizing",
         "docs/upgrading",
         "docs/deployment",
+        "docs/observability",
         "docs/security",
         "docs/performance",
         "docs/chaos",

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from runyard_common.database.group_commit import Asked, GroupCommit
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
+from runyard_common.metrics.points import POINTS
 from runyard_common.runs.queries import workers
 from runyard_common.runs.queries.workers import Health
 from runyard_common.runs.rules.tasks import Fence
@@ -276,6 +277,8 @@ class Engine:
         logger.warning(
             "The lease was lost; its runs belong to others now", action="lease_lost", worker=self.worker_id
         )
+        if (note := POINTS.lease_lost) is not None:
+            note()
         lost, self._beat = self._beat, None
         for life in self._runs.lives():
             life.leave("lost")
@@ -333,6 +336,8 @@ class Engine:
         self._slots.occupy(len(batch.claimed))
         for one in batch.claimed:
             self._begin(one)
+        if (note := POINTS.claim) is not None and batch.slots:
+            note(batch.slots, len(batch.claimed))
         self._hungry = len(batch.claimed) == batch.slots
         if batch.more and not self._hungry:
             self._loop.call_later(LOOK_AGAIN, self._wanted.set)
@@ -362,6 +367,9 @@ class Engine:
             self._writer.submit(attempts.release, attempts.Release(claimed.task.id, claimed.task.fence))
         else:
             self.on_begin(claimed)
+            if (note := POINTS.claimed) is not None:
+                task = claimed.task
+                note(task, claimed.at - task.updated_at, claimed.at - task.created_at)
             self._runs.begin(claimed)
 
     def _give_way(self, why: str, **figures: Any) -> None:
@@ -378,6 +386,8 @@ class Engine:
     def _ended(self, life: Life, busy: list[Future[Any]]) -> None:
         """Free the slot of a run that is over, or keep it for the threads that do not come back."""
         self._vacating.discard(life.claimed.task.id)
+        if (note := POINTS.attempt) is not None:
+            note(life.claimed.task, life.outcome, time.monotonic() - life.began)
         if life.attempt is not None and life.attempt.starved:
             self._give_way(_NO_DESCRIPTORS)
         if not busy:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from runyard_common.agents.service.manifests import PublishRules
-from runyard_common.commit_hooks import Local
+from runyard_common.commit_hooks import Local, note_events
 from runyard_common.credentials.rules.sealing import Sealer
 from runyard_common.database.start_waits import once_there
 from runyard_common.database.transaction import Store
@@ -83,7 +83,7 @@ class Execution:
         self.resumes: tuple[str, ...] = ()  # what it carries on once no worker has it: name@version
         self.brings: tuple[str, ...] = ()  # what `publish` made of every agent: name@version
         self.runtime = open_runtime(settings, pool_size=8, app=app, local=local)
-        self.plain = Store(self.runtime.db)  # what is written through it wakes no worker
+        self.plain = Store(self.runtime.db, note_events)  # what is written through it wakes no worker
         self.store, self.writer = self.runtime.store, self.runtime.writer
         self._declared: DeclaredRunner | None = None
         self._processes = ProcessPool(tuple(settings.agent_sources))

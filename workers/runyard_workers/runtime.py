@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from runyard_workers.execution import Execution
 from runyard_workers.isolation import forks, signals
 from runyard_workers.isolation.loop_guard import LoopGuard
 from runyard_workers.isolation.run_threads import RunThreads
+from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.pod import Pod, deletion_cost, keep_deletion_cost
 from runyard_workers.quarantine import Quarantine
 from runyard_workers.slots import Slots
@@ -59,6 +61,7 @@ class Runtime:
         self.leaving = False  # it claims nothing more, while its runs go on
         self._serves = False
         self._background: list[asyncio.Task[None]] = []
+        self.stopping = False
 
     async def start(self, slots: Slots, threads: RunThreads) -> None:
         """Open the database, publish the agents, enlist, and begin to claim."""
@@ -97,6 +100,8 @@ class Runtime:
                 "A dedicated worker needs Python agents of its own: name them in RUNYARD_AGENTS.",
                 field="RUNYARD_WORKER_DEDICATED",
             )
+        if settings.metrics_listen is not None:
+            self._background.append(loop.create_task(self._measure(slots), name="loop-lag"))
         self.engine = Engine(
             execution.store,
             execution.writer,
@@ -159,6 +164,12 @@ class Runtime:
             )
             self._background.append(begin(noted, name="deletion cost"))
 
+    async def _measure(self, slots: Slots) -> None:
+        """Count, and show it; look at how late the loop is. Its library is loaded only where that is wanted."""
+        counting = await in_engine_thread(importlib.import_module, "runyard_workers.measuring")
+        counting.begin(self.settings, slots, lambda: self.leaving or self.stopping)
+        await counting.watch_loop()
+
     def _start_deliverer(self, sealer: Sealer) -> Deliverer:
         settings = self.settings
         policy = OutboundPolicy.of(settings)
@@ -201,6 +212,7 @@ class Runtime:
 
     async def stop(self, seconds: float) -> None:
         """Drain within `seconds`, then close what was opened."""
+        self.stopping = True
         if self._wake_ups is not None:
             self._wake_ups.close()
         await asyncio.gather(

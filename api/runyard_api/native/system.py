@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
 from pydantic import Field
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,7 +23,7 @@ from runyard_api.state import State
 from runyard_common.credentials.queries import key_files
 from runyard_common.database import outages
 from runyard_common.identity.rules import server_proof
-from runyard_common.runs.service import queues
+from runyard_common.metrics import server
 from runyard_common.values.errors import ConfigurationError, Unauthorized, Unavailable
 from runyard_common.values.outages import Diagnosis, Outage
 
@@ -160,33 +158,16 @@ async def prometheus(call: Call) -> Response:
     """
     state = call.state
     _check_collector(call)
-    per_worker = state.settings.worker_concurrency
-    found = await state.reader.one(lambda conn: queues.backlog(conn, state.db.now(conn), per_worker))
+    encode, content_type = choose_encoder(call.headers.get("accept", ""))
     metrics.CLOCK_OFFSET.set(state.db.clock.offset_s)
-    own = await state.in_thread(generate_latest, metrics.REGISTRY)
-    return Response(own + _gauges(found.to_json()), media_type=CONTENT_TYPE_LATEST)
+    if state.installation.due:
+        state.installation.keep(await state.reader.one(state.installation.read))
+    return Response(await state.in_thread(encode, state.registry), media_type=content_type)
 
 
 def _check_collector(call: Call) -> None:
-    token = call.state.settings.metrics_token
-    scheme, _, given = call.headers.get("authorization", "").partition(" ")
-    if token and not (
-        scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
-    ):
+    if not server.allows(call.state.settings.metrics_token, call.headers.get("authorization", "")):
         raise Unauthorized(
             "Send the metrics token of this installation: Authorization: Bearer <token>.",
             code="missing_credentials",
         )
-
-
-def _gauges(backlog: dict[str, Any]) -> bytes:
-    """The backlog as gauges, read again at each collection."""
-    families = [
-        GaugeMetricFamily(f"runyard_{name}", "See GET /ops/queue.", value) for name, value in backlog.items()
-    ]
-
-    class _Once:
-        def collect(self) -> list[GaugeMetricFamily]:
-            return families
-
-    return generate_latest(_Once())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import structlog
 
 from runyard_common.database.engine import Durability
 from runyard_common.database.transaction import NeedsOwnTransaction, Outdated, Store, Tx
+from runyard_common.metrics.points import POINTS
 
 #: A batch function: the transaction and the commands, an answer (or an exception to raise) for each.
 Batch = Callable[[Tx, Sequence[Any]], Sequence[Any]]
@@ -194,6 +196,7 @@ class GroupCommit:
             kinds.setdefault(batch, []).append(index)
         answers: list[Any] = [None] * len(jobs)
         wanted = max(getattr(batch, "durability", Durability.DISK) for batch in kinds)
+        began = time.perf_counter()
         with self._store.begin(wanted, self._own) as tx:
             tx.retried = True
             tx.upcoming = frozenset(
@@ -202,6 +205,8 @@ class GroupCommit:
             for batch, indices in kinds.items():
                 for index, answer in zip(indices, batch(tx, [jobs[i][1] for i in indices]), strict=True):
                     answers[index] = answer
+        if (note := POINTS.group_commit) is not None:
+            note(len(jobs), time.perf_counter() - began)
         return answers
 
 

@@ -43,7 +43,12 @@ def of_settings(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
     """What others can do because of a setting; nothing where all is closed."""
     if _is_reached(settings):
         yield from _of_api(settings)
-    for text in (*_of_callers(settings), *_of_servers(settings), *_of_calls(settings)):
+    for text in (
+        *_of_metrics(settings),
+        *_of_callers(settings),
+        *_of_servers(settings),
+        *_of_calls(settings),
+    ):
         yield Exposure(text)
     if _is_reached(settings):
         yield from _of_model(settings, environ)
@@ -81,6 +86,16 @@ def _of_api(settings: Settings) -> Iterator[Exposure]:
         "the installation; keep them from the outside in the proxy if you want",
         intended=True,
     )
+
+
+def _of_metrics(settings: Settings) -> Iterator[str]:
+    """The ports of the processes' own metrics."""
+    open_ = settings.metrics_port and not is_loopback(f"http://{_in_url(settings.metrics_host)}")
+    if open_ and not settings.metrics_token:
+        yield (
+            f"RUNYARD_METRICS_PORT is open on {settings.metrics_host} without a token: set RUNYARD_METRICS_TOKEN, or "
+            "let nothing but Prometheus reach it"
+        )
 
 
 def _of_callers(settings: Settings) -> Iterator[str]:

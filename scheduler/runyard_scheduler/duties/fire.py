@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from runyard_common import surfaces
 from runyard_common.database.transaction import Store
+from runyard_common.metrics.points import POINTS
 from runyard_common.runs.service.runs import RunRules
 from runyard_common.schedules.queries import schedules
 from runyard_common.schedules.service.fires import BATCH, Done, fire
@@ -66,7 +67,8 @@ class Fire:
         try:
             with self._store.begin() as tx:
                 tx.now = tx.now if now is None else now
-                return fire(tx, self._rules, schedules.claim_due(tx, self._batch, self._backed_off))
+                done = fire(tx, self._rules, schedules.claim_due(tx, self._batch, self._backed_off))
+            return _noted(done)
         except OperationalError:
             raise  # the database is away, or busy beyond its patience: the next run tries again
         except Exception:
@@ -90,5 +92,13 @@ class Fire:
                 self._backed_off[schedule_id] = time.monotonic() + BACKOFF_S
                 logger.exception("A schedule cannot be handled now", action="fire", schedule=schedule_id)
             else:
-                claimed, made = claimed + done.claimed, made + done.made
+                claimed, made = claimed + done.claimed, made + _noted(done).made
         return Done(claimed, made)
+
+
+def _noted(done: Done) -> Done:
+    """Count what was committed, where this process counts."""
+    if (note := POINTS.occurrence) is not None:
+        for outcome, late_s in done.handled:
+            note(outcome, late_s)
+    return done

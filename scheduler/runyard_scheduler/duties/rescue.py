@@ -7,6 +7,7 @@ import time
 import structlog
 
 from runyard_common.database.transaction import Store
+from runyard_common.metrics.points import POINTS
 from runyard_common.runs.queries import tasks, workers
 from runyard_common.runs.service import rescues
 
@@ -40,6 +41,8 @@ class Rescue:
             declared = rescues.declare_lost(tx, watched if now is None else None)
         for worker_id in declared:
             logger.warning("Worker lost: heartbeat expired", action="rescue", worker=worker_id)
+        if declared and (note := POINTS.workers_lost) is not None:
+            note(len(declared))
         with self._store.read() as conn:
             lost = workers.lost(conn)
         rescued = sum(self._empty(worker_id) for worker_id in lost) + self._ownerless(now)

@@ -58,6 +58,11 @@ def _opened(settings: Settings) -> list[str]:
         ({"host": "::", "public_url": "http://runs.example.com"}, "listens on :: without TLS", "proxy with TLS"),
         ({"host": "127.0.0.1", "public_url": "http://runs.example.com"}, "leads to the api without TLS", "https"),
         ({"metrics_token": ""}, "/metrics answers without a token", "set RUNYARD_METRICS_TOKEN"),
+        (
+            {"metrics_port": "9464", "metrics_host": "0.0.0.0", "metrics_token": "", "host": "127.0.0.1", "public_url": ""},
+            "RUNYARD_METRICS_PORT is open on 0.0.0.0 without a token",
+            "set RUNYARD_METRICS_TOKEN",
+        ),
         ({"broker_url": "redis://valkey:6379/1"}, "RUNYARD_BROKER_URL has no password", "set one"),
         ({"broker_url": "amqp://me@rabbit:5672//"}, "RUNYARD_BROKER_URL has no password", "set one"),
         ({"redis_url": "redis://10.0.0.5"}, "RUNYARD_REDIS_URL has no password", "set one"),

@@ -14,6 +14,7 @@ import structlog
 
 from runyard.errors import Cancelled
 from runyard_common.database.group_commit import GroupCommit
+from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.suspicion import Suspicion
 from runyard_common.runs.rules.tasks import Failure, Fence
 from runyard_common.runs.service import attempts
@@ -56,6 +57,7 @@ class Life:
     begun: bool = False  # its task has taken its first step; one cancelled before would not clean up
     leaves_since: float | None = None  # when it was first seen to have to end
     failing: asyncio.Task[None] | None = None  # stores the failure of a run that does not end
+    outcome: str = "lost"  # how it ended: an `Outcome`, or `quarantined` where another process knows
 
     @property
     def fence(self) -> Fence:
@@ -168,6 +170,7 @@ class Runs:
             elif life.left is not None:
                 raise Cancelled(life.left)
             elif self._quarantined is not None and self._is_suspect(life.claimed):
+                life.outcome = "quarantined"
                 await self._quarantined(life)
             else:
                 await self._execute(life)
@@ -198,7 +201,7 @@ class Runs:
         life.attempt = attempt
         attempt.check()
         self._look_later()
-        await execute(attempt, runner)
+        life.outcome = await execute(attempt, runner)
 
     @property
     def _grace(self) -> float:
@@ -263,6 +266,7 @@ class Runs:
         await self._store_failure(life, classify(error))
 
     async def _store_failure(self, life: Life, failure: Failure) -> None:
+        life.outcome = Outcome.FAILED
         task_id = life.claimed.task.id
         undone = None if life.attempt is None else life.attempt.compensations
         compensation = None

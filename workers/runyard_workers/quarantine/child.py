@@ -22,6 +22,7 @@ import structlog
 
 from runyard_common import telemetry
 from runyard_common.environment import load
+from runyard_common.metrics.points import POINTS, passed_on
 from runyard_common.runs.rules.tasks import Fence
 from runyard_common.runs.service.claims import Claimed, reclaimed
 from runyard_common.settings import Settings
@@ -126,6 +127,8 @@ class Child:
         self._guard.install(self._loop)
         forks.install(self._loop)
         signals.install()
+        if self._settings.metrics_listen is not None:
+            POINTS.events = lambda events: self._send({"events": passed_on(events)})
         execution = Execution(self._settings)
         await execution.open()
         self._execution = execution

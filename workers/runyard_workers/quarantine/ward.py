@@ -16,6 +16,7 @@ import structlog
 
 from runyard.errors import Cancelled
 from runyard_common.database.transaction import Store
+from runyard_common.metrics.points import POINTS
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.suspicion import Loss, Suspicion
 from runyard_common.runs.rules.tasks import Failure, Fence
@@ -104,6 +105,8 @@ class Quarantine:
         def on_message(message: dict[str, object]) -> None:
             ward.ready = ward.ready or "ready" in message
             ward.ordered = ward.ordered or "leaving" in message
+            if (note := POINTS.passed_on) is not None and "events" in message:
+                note(message["events"])
             over = ward.over.get(str(message.get("ended")))
             if over is not None:
                 over.set()

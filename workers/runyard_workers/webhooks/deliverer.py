@@ -15,6 +15,7 @@ import structlog
 
 from runyard_common import surfaces
 from runyard_common.database.group_commit import GroupCommit
+from runyard_common.metrics.points import POINTS
 from runyard_common.outbound import GuardedClient, Timeouts
 from runyard_common.values.ids import uuid7
 from runyard_common.webhooks.queries.delivery_queue import Outgoing, Settled
@@ -186,6 +187,13 @@ class Deliverer:
 
     def _log(self, settled: Settled, disabled: str | None) -> None:
         sent = settled.sent
+        if (note := POINTS.delivered) is not None:
+            called = settled.latency_ms is not None
+            note(
+                sent.endpoint_id is not None,
+                settled.state,
+                (settled.latency_ms or 0) / 1000 if called else None,
+            )
         if settled.state == "dead":
             logger.warning(
                 "A delivery is dead; it can be sent again by hand",

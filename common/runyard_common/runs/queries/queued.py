@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, literal_column, or_, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, case, func, literal_column, or_, select, text, tuple_, update
 
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
-from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy
+from runyard_common.runs.rules.admission import MAP, Kind
+from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy, Blocker
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as runs
 
@@ -63,6 +64,27 @@ WITH RECURSIVE heads(key, n) AS (
     FROM heads WHERE heads.key IS NOT NULL AND n < :limit
 ) SELECT key FROM heads WHERE key IS NOT NULL
 """)
+
+
+#: What keeps runs queued, without the names in it: a kind of limit, or what a run waits for.
+KEEPS: Final = (
+    *(f"limit_{kind}" for kind in (*Kind, MAP)),
+    *(blocker.value for blocker in Blocker if blocker is not Blocker.LIMIT),
+)
+_BY: Final[Any] = literal_column("tasks.held_by")
+_SCOPES: Final = ("_" * 36, "*")  # an organisation's id, or all of them
+_KEPT: Final = case(
+    *((or_(*(_BY.like(f"{of}|{kind}:%") for of in _SCOPES)), f"limit_{kind}") for kind in (*Kind, MAP)),
+    *((or_(_BY.in_([by.value]), _BY.like(f"{by}:%")), by.value) for by in Blocker if by is not Blocker.LIMIT),
+    else_=Blocker.RESUME.value,
+)
+
+
+def kept(conn: Connection) -> list[tuple[str, int, float]]:
+    """How many tasks each of `KEEPS` keeps queued, where it does, and since when the oldest of them is."""
+    query = select(_KEPT.label("by"), func.count().label("runs"), func.min(_T.updated_at).label("since"))
+    found = conn.execute(query.where(_T.status == _QUEUED).group_by(text("1")))
+    return [(row.by, row.runs, float(row.since)) for row in found]
 
 
 def resume(tx: Tx, task_ids: Sequence[str]) -> None:

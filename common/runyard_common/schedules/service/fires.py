@@ -58,6 +58,8 @@ class Done:
 
     claimed: int
     made: int
+    #: What each due time came to, and how late that was, in seconds.
+    handled: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -119,7 +121,9 @@ def fire(tx: Tx, rules: RunRules, claimed: Sequence[StoredSchedule]) -> Done:
     ending = [task_id for made in plans for task_id in made.to_cancel]
     if ending:
         cancel_tasks(tx, ending, "the next run of its schedule is due")
-    return Done(len(claimed), len(mine))
+    handled = [(fire.row(tx.now).outcome, tx.now - fire.due_at) for fire in mine]
+    handled += [(outcome.value, tx.now - at) for made in plans for at, outcome, _ in made.left_out]
+    return Done(len(claimed), len(mine), tuple(handled))
 
 
 class Agents:

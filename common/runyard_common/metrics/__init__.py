@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: what is measured (`families`), where (`points`), and how it is served (`server`)."""

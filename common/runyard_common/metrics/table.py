@@ -1,4 +1,4 @@
-"""Every metric as docs/observability.md has it: `python -m runyard_common.metrics.table --write docs/observability.md`."""
+"""Every metric, as a table: `python -m runyard_common.metrics.table --write docs/observability.md`."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_values_that_are_not_known_do_not_become_series_of_their_own(registry: C
     counting.events(
         [event("fail", error={"cause": "\u2603 anything"}), event("custom", name="x"), event("fail")]
     )
-    (family,) = [f for f in families.FAILURES.collect()]
+    (family,) = list(families.FAILURES.collect())
     assert {sample.labels["cause"] for sample in family.samples} == {cause.value for cause in Cause}
 
 
@@ -210,9 +210,11 @@ def test_connections_that_send_nothing_do_not_pile_up(server: MetricsServer) -> 
 def test_the_processes_of_a_host_share_a_setting_and_take_the_next_free_port(
     registry: CollectorRegistry,
 ) -> None:
-    with closing(MetricsServer(registry, "127.0.0.1", 0)) as first:
-        with closing(MetricsServer(registry, "127.0.0.1", first.port)) as second:
-            assert second.port > first.port
+    with (
+        closing(MetricsServer(registry, "127.0.0.1", 0)) as first,
+        closing(MetricsServer(registry, "127.0.0.1", first.port)) as second,
+    ):
+        assert second.port > first.port
 
 
 def test_a_port_that_is_not_to_be_had_keeps_no_process_from_working(registry: CollectorRegistry) -> None:

@@ -40,6 +40,7 @@ def test_a_home_that_others_can_read_is_bad_and_the_cure_is_named(tmp_path: Path
     assert "admin.key can be read by others" in _home(Settings(home=home))[1]
 
 
+ON_LOOPBACK = {"host": "127.0.0.1", "public_url": ""}
 CLOSED = Settings(
     host="0.0.0.0", public_url="https://runs.example.com", metrics_token="let me count", model="openai:some",
     broker_url="redis://:secret@valkey:6379/1",
@@ -59,7 +60,7 @@ def _opened(settings: Settings) -> list[str]:
         ({"host": "127.0.0.1", "public_url": "http://runs.example.com"}, "leads to the api without TLS", "https"),
         ({"metrics_token": ""}, "/metrics answers without a token", "set RUNYARD_METRICS_TOKEN"),
         (
-            {"metrics_port": "9464", "metrics_host": "0.0.0.0", "metrics_token": "", "host": "127.0.0.1", "public_url": ""},
+            {"metrics_port": "9464", "metrics_host": "0.0.0.0", "metrics_token": ""} | ON_LOOPBACK,
             "RUNYARD_METRICS_PORT is open on 0.0.0.0 without a token",
             "set RUNYARD_METRICS_TOKEN",
         ),

@@ -148,13 +148,16 @@ async def _files_answer(state: State) -> Diagnosis | None:
     "/metrics",
     None,
     prefixes=_ROOT,
-    answers=[Answer(200, "Metrics for Prometheus.", {"type": "string"}, "text/plain")],
+    answers=[
+        Answer(200, "Metrics for Prometheus.", {"type": "string"}, "text/plain"),
+        Answer(200, "The same as OpenMetrics.", {"type": "string"}, "application/openmetrics-text"),
+    ],
     errors=(401, 503),
 )
 async def prometheus(call: Call) -> Response:
     """Report metrics for Prometheus. Nothing names an organisation.
 
-    Where RUNYARD_METRICS_TOKEN is set, send it as Authorization: Bearer.
+    They are OpenMetrics where `Accept` asks for that. Where RUNYARD_METRICS_TOKEN is set, send it as Authorization: Bearer.
     """
     state = call.state
     _check_collector(call)

@@ -157,7 +157,7 @@ async def _files_answer(state: State) -> Diagnosis | None:
 async def prometheus(call: Call) -> Response:
     """Report metrics for Prometheus. Nothing names an organisation.
 
-    They are OpenMetrics where `Accept` asks for that. Where RUNYARD_METRICS_TOKEN is set, send it as Authorization: Bearer.
+    They are OpenMetrics where `Accept` asks for it. Where RUNYARD_METRICS_TOKEN is set, send that as a bearer token.
     """
     state = call.state
     _check_collector(call)

@@ -30,7 +30,7 @@ TARGETS: Final = "metrics"
 
 def registry_of(process: Process, more: Iterable[Collector] = ()) -> CollectorRegistry:
     """The metrics of a process."""
-    disable_created_metrics()  # they would be as many series again
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # they would be as many series again
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)

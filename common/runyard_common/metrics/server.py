@@ -98,7 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
     error_content_type = "text/plain; charset=utf-8"
 
     def handle(self) -> None:
-        """Take the head of a request within `PATIENCE`, whatever pieces it comes in, and answer it."""
+        """Take the head of a request within `PATIENCE`, in however many pieces it comes, and answer it."""
         if (head := self._head()) is not None:
             self.connection.settimeout(PATIENCE)
             self.rfile = io.BufferedReader(io.BytesIO(head))

@@ -51,7 +51,7 @@ def names(process: Process) -> set[str]:
 
 
 def document() -> str:
-    """What stands between the marks in the document."""
+    """What is between the marks in the document."""
     return f"\n{table()}\nThe values of the labels:\n\n{values()}\n"
 
 

@@ -159,6 +159,9 @@ _DELIVERIES: Final = {
 _CALLS: Final = {outcome: families.DELIVERY_SECONDS.labels(outcome) for outcome in _OUTCOMES.values()}
 
 
+_OCCURRENCES: Final = _children(families.OCCURRENCES, ("fired", "failed", "skipped", "missed"))
+
+
 def claim(slots: int, got: int) -> None:
     """See `Points.claim`."""
     _CLAIMS["none" if not got else "all" if got >= slots else "some"].inc()
@@ -187,7 +190,7 @@ def delivered(to_endpoint: bool, state: str, seconds: float | None) -> None:
 
 def occurrence(outcome: str, late_s: float) -> None:
     """See `Points.occurrence`. What was left out is not late."""
-    families.OCCURRENCES.labels(outcome).inc()
+    _OCCURRENCES[outcome].inc()
     if outcome == "fired":
         families.LATENESS.observe(max(0.0, late_s))
 

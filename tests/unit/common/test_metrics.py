@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from runyard_common.database.start_checks import Process
 from runyard_common.database.transaction import CommittedEvent
 from runyard_common.metrics import counting, exemplars, exposure, families
-from runyard_common.metrics.points import POINTS, passed_on
+from runyard_common.metrics.points import POINTS, Points, passed_on
 from runyard_common.metrics.server import LONGEST_HEAD, MetricsServer
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.settings import Settings
@@ -81,8 +81,8 @@ def raw(server: MetricsServer, sent: bytes) -> bytes:
 
 
 def test_nothing_is_noted_until_a_process_begins_to_count() -> None:
-    assert POINTS.events is None
-    assert POINTS.group_commit is None
+    assert Points().events is None
+    assert Points().group_commit is None
 
 
 @pytest.mark.usefixtures("counted")

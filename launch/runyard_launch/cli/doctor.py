@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import httpx2
 import redis
@@ -60,6 +62,7 @@ class Finding:
     part: str
     verdict: Verdict
     text: str
+    figures: Mapping[str, int | float | None] = field(default_factory=dict)
 
 
 def findings(home: Path | None = None) -> Iterator[Finding]:
@@ -286,19 +289,54 @@ def _endpoint(settings: Settings) -> tuple[Verdict, str]:
 _COLOURS = {Verdict.GOOD: "green", Verdict.ODD: "yellow", Verdict.BAD: "red"}
 
 
-def doctor(as_json: bool = False) -> int:
+def doctor(as_json: bool = False, with_selftest: bool = False) -> int:
     """Print the table, or JSON; 0 unless something failed."""
+    found = list(findings())
+    if not as_json:
+        _print(found)
+    if with_selftest:
+        tried = list(_tried(found))
+        if not as_json:
+            _print(tried)
+        found += tried
     if as_json:
-        found = list(findings())
-        print_rows([{"part": f.part, "verdict": f.verdict.value, "text": f.text} for f in found], {}, as_json)
-        return int(any(f.verdict is Verdict.BAD for f in found))
+        print_rows([_row(one) for one in found], {}, as_json)
+    return int(any(one.verdict is Verdict.BAD for one in found))
+
+
+#: What the selftest cannot do without.
+_NEEDED: Final = ("settings", "database")
+
+
+def _tried(found: list[Finding]) -> Iterator[Finding]:
+    """The lines of the selftest; its progress goes to standard error."""
+    if missing := [one.part for one in found if one.part in _NEEDED and one.verdict is Verdict.BAD]:
+        text = f"not tried: first put right what failed above ({', '.join(missing)})"
+        yield Finding("selftest", Verdict.BAD, text)
+        return
+    from runyard_launch.selftest.selftest import selftest, usual_seconds
+
+    settings = preflight.read_settings()
+
+    def progress(doing: str) -> None:
+        print(f"selftest: {doing}", file=sys.stderr, flush=True)
+
+    progress(f"about {usual_seconds(settings)} s on a deployment that is well; Ctrl-C ends it in order")
+    with closing(selftest(settings, progress)) as lines:
+        for line in lines:
+            yield Finding(line.part, Verdict(line.outcome), line.text, line.figures)
+
+
+def _row(finding: Finding) -> dict[str, object]:
+    row = {"part": finding.part, "verdict": finding.verdict.value, "text": finding.text}
+    return row | ({"figures": dict(finding.figures)} if finding.figures else {})
+
+
+def _print(found: list[Finding]) -> None:
     console = Console(soft_wrap=True, emoji=False)
     table = Table("part", "", "", box=None, show_header=False)
-    worst = 0
-    for finding in findings():
-        worst = max(worst, int(finding.verdict is Verdict.BAD))
+    for finding in found:
         table.add_row(
             finding.part, Text(finding.verdict.value, _COLOURS[finding.verdict]), Text(finding.text)
         )
     console.print(table)
-    return worst

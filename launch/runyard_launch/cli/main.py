@@ -216,15 +216,24 @@ def migrate(context: typer.Context) -> None:
     _become("runyard_common.database.migrate", context.args)
 
 
-@app.command()
-def doctor(as_json: AsJson = False) -> None:
+@app.command(epilog=examples("runyard doctor", "runyard doctor --selftest --json"))
+def doctor(
+    selftest: Annotated[
+        bool,
+        typer.Option(
+            "--selftest",
+            help="Try what the running deployment promises, too, with runs and processes of its own, in a minute.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check that this installation is in order.
 
     Settings, home, database, broker, Redis, files and model. The exit code is 1 when something fails.
     """
     from runyard_launch.cli.doctor import doctor as examine
 
-    raise typer.Exit(examine(as_json))
+    raise typer.Exit(examine(as_json, selftest))
 
 
 @app.command(context_settings=_PASSED_ON)

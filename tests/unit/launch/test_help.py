@@ -22,6 +22,7 @@ PASSED_ON = {"worker", "migrate"}
 EXAMPLES = {
     "dev",
     "init",
+    "doctor",
     "run",
     "tasks answer",
     "tasks review",

@@ -27,7 +27,7 @@ from runyard.loopback import exempt
 from runyard_api.access import capacity
 from runyard_api.app import build
 from runyard_api.state import State
-from runyard_common import telemetry
+from runyard_common import telemetry, tracing
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
 from runyard_common.process import (
@@ -143,6 +143,7 @@ def main() -> None:
         settings = settings_for(Process.API)
         check_address(settings)
         telemetry.configure(settings.log_level)
+        tracing.start("runyard-api")
         raise_descriptor_limit()
         server = server_of(settings)
     except ConfigurationError as error:

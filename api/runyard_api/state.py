@@ -20,7 +20,7 @@ from runyard_api.access.request_rates import RequestRates
 from runyard_api.access.sign_in_attempts import SignInAttempts
 from runyard_api.agent_cache import AgentCache
 from runyard_api.batched_reads import Reader, in_time, unavailable
-from runyard_common import surfaces
+from runyard_common import surfaces, tracing
 from runyard_common.clock import KnownClock
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import CostlyWork
@@ -159,6 +159,7 @@ class State:
         self.costly.close()
         self._checks.shutdown(wait=False, cancel_futures=True)
         self.runtime.close()
+        tracing.stop()
 
     def now(self) -> float:
         """The database's time in epoch seconds, as this process knows it: see `DatabaseClock`."""

@@ -19,6 +19,7 @@ from runyard_api.access.auth import is_still
 from runyard_api.http.call import Call, reply
 from runyard_api.long_poll import until
 from runyard_api.task_snapshot import TaskSnapshot
+from runyard_common import tracing
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.agents import AgentRecord
 from runyard_common.database.rows import OrgScope
@@ -89,6 +90,8 @@ async def prepare(
 
 async def store(call: Call, spec: RunSpec) -> AcceptedRun:
     """Store a run, or find it stored by an earlier sender of the request. Errors: those of `submissions.submit`."""
+    if (recorder := tracing.active()) is not None:
+        spec = replace(spec, traceparent=recorder.stored())
     try:
         accepted: AcceptedRun = await call.state.writer.call(submissions.submit_remembered, spec)
     except ConfigurationChanged:

@@ -10,6 +10,7 @@ from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.metrics.points import POINTS
 from runyard_common.runs.rules.blocked_by import BlockedBy, Blocker
+from runyard_common.runs.service import run_spans
 from runyard_common.runs.service.admissions import admit
 from runyard_common.stream.wake_ups import Kind
 from runyard_common.values.outages import Diagnosis
@@ -90,6 +91,8 @@ class CommitHooks:
             self._stream.publish(tx.events)
             self._local.publish(tx.events)
             note_events(tx)
+        if tx.over:
+            run_spans.write(tx.over)
         for worker_id, task_id in tx.cancelled:
             self._stream.cancel(worker_id, task_id)
         if tx.deliveries and not self._local.deliver():

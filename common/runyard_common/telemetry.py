@@ -8,6 +8,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from runyard_common import tracing
 from runyard_common.process import LOG_FORMAT, log_at_last
 from runyard_common.values.addresses import masked
 
@@ -61,6 +62,7 @@ def configure(level: str = "info", *, hosts_code: bool = False) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
@@ -71,6 +73,14 @@ def configure(level: str = "info", *, hosts_code: bool = False) -> None:
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
+
+
+def _add_trace(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """The ids of the span that the line was written in, where traces are recorded."""
+    event.update(tracing.log_ids())
+    return event
 
 
 def _mask_passwords(

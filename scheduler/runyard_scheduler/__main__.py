@@ -20,7 +20,7 @@ with without("rich", "opentelemetry"):  # colours, metrics of redis-py
     import structlog
 
 from runyard.loopback import exempt
-from runyard_common import telemetry
+from runyard_common import telemetry, tracing
 from runyard_common.costly import tune_process
 from runyard_common.database.start_checks import Process
 from runyard_common.process import Liveness, keep_files_private, notify_ready
@@ -36,6 +36,7 @@ def main() -> None:
     try:
         settings = settings_for(Process.SCHEDULER)
         telemetry.configure(settings.log_level)
+        tracing.start("runyard-scheduler")
         runtime, duties = open_duties(settings)
     except ConfigurationError as error:
         print(f"runyard scheduler: {error.message}", file=sys.stderr)
@@ -50,6 +51,7 @@ def main() -> None:
         threading.Thread(target=_show_liveness, args=(loop, liveness), name="liveness", daemon=True).start()
     loop.run()
     runtime.close()
+    tracing.stop()
 
 
 def _show_liveness(loop: Loop, liveness: Liveness) -> None:

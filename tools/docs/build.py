@@ -33,6 +33,7 @@ CONTENTS = {
     ],
     "Run it": [
         "docs/operations",
+        "docs/observability",
         "docs/sizing",
         "docs/upgrading",
         "docs/deployment",

@@ -20,6 +20,8 @@ def main() -> None:
     """Start the worker; arguments are passed on to `celery worker`. Its exit code is this process's."""
     # Not `celery.bin.celery`, whose other commands bring a shell, nor `app.worker_main`, which uses it.
     with without("psutil", "pygments"):  # for memory dumps and colours of commands that are not given here
+        with without("opentelemetry"):  # metrics of redis-py
+            import redis.asyncio  # noqa: F401
         from celery.bin.base import CLIContext
         from celery.bin.worker import worker
     from runyard_workers.app import app, refuse, runtime

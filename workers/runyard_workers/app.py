@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from celery.signals import celeryd_init, setup_logging
 
-from runyard_common import telemetry
+from runyard_common import telemetry, tracing
 from runyard_common.broker.application import application
 from runyard_common.database import start_checks
 from runyard_common.environment import load
@@ -43,6 +43,7 @@ def _begin(**_: Any) -> None:
         start_checks.run(CHECKS, settings, start_checks.Process.WORKER)
     except ConfigurationError as problem:
         refuse(problem)
+    tracing.start("runyard-worker")
 
 
 def _leave_logging(**_: Any) -> None:

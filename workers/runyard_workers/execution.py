@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from runyard_common import tracing
 from runyard_common.agents.service.manifests import PublishRules
 from runyard_common.commit_hooks import Local, note_events
 from runyard_common.credentials.rules.sealing import Sealer
@@ -61,6 +62,8 @@ class Execution:
         # Before anything is opened: a source of agents that does not exist ends the process at once.
         with development.loading() if development is not None else nullcontext():
             loaded = _load(settings, development)
+        if (recorder := tracing.active()) is not None:
+            recorder.serve_authors()  # after their modules: a provider of theirs comes first
         if development is not None:
             development.may_serve(loaded)
         for broken in loaded.broken:

@@ -16,6 +16,7 @@ import structlog
 from celery import Celery
 
 import runyard
+from runyard_common import tracing
 from runyard_common.broker.application import consume, consume_nothing
 from runyard_common.commit_hooks import Local
 from runyard_common.costly import tune_process
@@ -223,6 +224,7 @@ class Runtime:
         await self._execution.close()
         for task in self._background:
             task.cancel()
+        await in_engine_thread(tracing.stop)
 
     async def _stop_deliverer(self, seconds: float) -> None:
         assert self.deliverer is not None

@@ -20,6 +20,7 @@ from runyard_api.access.capacity import PIECE
 from runyard_api.batched_reads import unavailable
 from runyard_api.http.call import Call
 from runyard_api.http.operations import Front, Operation, Render
+from runyard_api.http.request_span import answer_in_span
 from runyard_common.database import outages
 from runyard_common.files import CHUNK_BYTES
 from runyard_common.values.errors import (
@@ -60,7 +61,7 @@ class Endpoint:
         call = Call(scope, receive)
         operation = self._by_method.get(call.method)
         try:
-            response = await self._answer(call, operation)
+            response = await answer_in_span(call, operation, self._answer)
         except ClientDisconnect:
             return  # the caller is gone
         if call.response_headers:

@@ -73,6 +73,7 @@ class Tx:
     freed: set[BlockedBy] = field(default_factory=set)  # what may let queued tasks go on now
     deliveries: int = 0  # deliveries that became due: notify the deliverers
     left: set[str] = field(default_factory=set)  # tasks that left their workers
+    over: list[Any] = field(default_factory=list)  # spans that are over with it, where traces are recorded
     caps: Caps = field(default_factory=Caps)
     retried: bool = False  # who began it begins again where a requirement fails
     outdated: list[Callable[[], object]] = field(default_factory=list)  # what to do where a requirement fails

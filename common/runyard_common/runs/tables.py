@@ -118,6 +118,9 @@ class Task(c.Table):
     usage = c.json()
     cost_micros = c.integer()  # millionths of a USD
     meta = c.json()
+    traceparent = c.text(
+        nullable=True, length=600
+    )  # W3C trace context of what asked for it, and its tracestate
 
     created_at = c.instant()
     updated_at = c.instant()

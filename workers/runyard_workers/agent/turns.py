@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from runyard.errors import AgentError, Rejected
 from runyard.turns import ModelTurn, ToolCall, ToolResult
+from runyard_common import tracing
 from runyard_common.agents.service.model_choice import KEYS, local_url
 from runyard_common.human_tasks.rules import Question
 from runyard_common.runs.rules.journal import ASKED, TOGETHER, Step
@@ -31,7 +32,7 @@ from runyard_workers.agent.prices import PriceList, Tokens
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import represented, within
 from runyard_workers.agent_code.raised import describe
-from runyard_workers.attempts import user_code
+from runyard_workers.attempts import spans, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.replay import UNORDERED, inside
 from runyard_workers.attempts.turns import Call, Counted, Suspend
@@ -142,6 +143,7 @@ class Turns:
         await attempt.write(end_turn, EndTurn(entry, used))
         attempt.replay.remember(entry.step, "done", value)
         self._note(detail)
+        spans.answered(tracing.current(), used, turn.finish_reason, number)
         return value
 
     async def counted(self, turn: ModelTurn) -> Counted:

@@ -39,7 +39,7 @@ from runyard_workers.agent_code.exceptions import within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.agent_code.run_output import RunOutput
 from runyard_workers.agent_code.values import Bounds
-from runyard_workers.attempts import ownership
+from runyard_workers.attempts import ownership, spans
 from runyard_workers.attempts.answers import Answers
 from runyard_workers.attempts.caught import CaughtFailures, handling
 from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compensations
@@ -293,7 +293,7 @@ class Attempt:
             return replayed(entry, step.name)
         self.refuse_drained()
         step = self.placed(replace(step, detail=handling(self.concurrently(step.detail))))
-        with self.under_way(step.key), self.caught.noting(step):
+        with self.under_way(step.key), self.caught.noting(step), spans.of_step(self.task, step, self.redact):
             return await do(step)
 
     def refuse_drained(self) -> None:

@@ -25,6 +25,7 @@ from runyard_common.runs.service import steps, submissions
 from runyard_common.schemas import checks
 from runyard_common.values.errors import NotFound, RunyardError, Unavailable
 from runyard_common.values.ids import uuid7
+from runyard_workers.attempts import spans
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.patience import AWAY
 from runyard_workers.isolation.threads import in_engine_thread
@@ -233,6 +234,7 @@ def _spec_of(
         deadline_at=parent.deadline_at,
         deadline_s=wanted.deadline if isinstance(wanted.deadline, float) else None,
         meta=wanted.metadata or {},
+        traceparent=spans.traceparent(parent),
     )
 
 

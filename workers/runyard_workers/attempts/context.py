@@ -7,6 +7,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
+import structlog
+
 from runyard import json_form, json_types
 from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
 from runyard.checkpoints import CheckpointLog
@@ -28,8 +30,10 @@ from runyard_workers.attempts.replay import step_name
 from runyard_workers.attempts.suspending import SuspendingContext, served, suspending
 from runyard_workers.attempts.turns import Call, OwnLoops, Turns
 
+logger = structlog.get_logger("runyard.agent")
 EFFECTS: Final = ("read", "idempotent", "irreversible")
-LEVELS: Final = ("debug", "info", "warn", "error")
+_NUMBERS: Final = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+LEVELS: Final = tuple(_NUMBERS)
 
 
 class RunContext(SuspendingContext):
@@ -53,15 +57,9 @@ class RunContext(SuspendingContext):
         task = attempt.task
         given = task.input or {}
         self.task = TaskInfo(
-            task.id,
-            task.agent_name,
-            task.version,
-            task.attempt,
-            given.get("message"),
-            task.org_id,
-            task.meta or {},
-            given.get("due_at"),
-        )
+            task.id, task.agent_name, task.version, task.attempt, given.get("message"), task.org_id,
+            task.meta or {}, given.get("due_at"),
+        )  # fmt: skip
         self.session = session
         self.files = files
 
@@ -343,7 +341,9 @@ class RunContext(SuspendingContext):
 
     async def log(self, message: str, level: Literal["debug", "info", "warn", "error"] = "info") -> None:
         values.one_of(level, LEVELS, "ctx.log", "level")
-        await self._report("log", {"level": level, "message": self._line(message, "ctx.log")}, "ctx.log")
+        line = self._line(message, "ctx.log")
+        if await self._report("log", {"level": level, "message": line}, "ctx.log"):
+            logger.log(_NUMBERS[level], self._attempt.redact(line), action="log", agent=self.task.agent)
 
     def _line(self, message: Any, call: str) -> str:
         """A message as text: a value that is none is written as JSON."""
@@ -351,17 +351,19 @@ class RunContext(SuspendingContext):
         return found if isinstance(found, str) else json_form.encode(found).decode()
 
     @served
-    async def _report(self, type_: str, data: dict[str, Any], call: str) -> None:
+    async def _report(self, type_: str, data: dict[str, Any], call: str) -> bool:
         refuse_inside(call)
         step = step_name()
         if step is not None:  # a finished step is not run again, and what one reports is no replay
             await self._attempt.emit((type_, {IN_STEP: step, **data}))
-            return
+            return True
         self._reported += 1
         if self._reported > self._attempt.bounds.events:
             raise values.too_many_events(call, self._attempt.bounds)
-        if self._reported > self._emitted:
-            await self._attempt.emit((type_, data))
+        if self._reported <= self._emitted:
+            return False
+        await self._attempt.emit((type_, data))
+        return True
 
     async def token(self, text: str) -> None:
         self._attempt.check()

@@ -20,6 +20,7 @@ from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.rules import Line
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import failed_step
+from runyard_workers.attempts import spans
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.compensating import LONGEST, Compensations
 from runyard_workers.attempts.failures import classify
@@ -47,6 +48,13 @@ class Runner(Protocol):
 
 async def execute(attempt: Attempt, runner: Runner) -> Outcome:
     """Run the attempt and record how it ended. Never raises."""
+    with spans.of_attempt(attempt.claimed, attempt.now()) as span:
+        ended = await _ended(attempt, runner)
+        spans.end(span, attempt.ended_by, ended.outcome, ended.failure, ended.asked)
+        return ended.outcome
+
+
+async def _ended(attempt: Attempt, runner: Runner) -> Ended:
     ended = await _run(attempt, runner)
     if ended.failure is not None and ended.failure.code == JournalMismatch.code:
         ended = replace(ended, failure=await _with_versions(attempt, ended.failure))
@@ -60,12 +68,12 @@ async def execute(attempt: Attempt, runner: Runner) -> Outcome:
             ended = Ended(Outcome.FAILED, failure=failure, compensation=ended.compensation)
             await _record(attempt, ended)
     except Cancelled:
-        return Outcome.STOPPED
+        return Ended(Outcome.STOPPED)
     except Exception:
         # A heartbeat will find a task without a run and hand it back, not more often than the bound for that.
         logger.exception("An attempt's failure could not be stored", action="record", task=attempt.task.id)
-        return Outcome.STOPPED
-    return ended.outcome
+        return Ended(Outcome.STOPPED)
+    return ended
 
 
 async def _run(attempt: Attempt, runner: Runner) -> Ended:

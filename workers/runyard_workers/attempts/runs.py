@@ -164,6 +164,8 @@ class Runs:
 
     async def _run(self, life: Life, former: Life | None) -> None:
         life.begun = True
+        # On every line that is logged from here on, by the agent's code too.
+        structlog.contextvars.bind_contextvars(task_id=life.claimed.task.id, attempt=life.fence.attempt)
         try:
             if former is not None and not await self._ended(former):
                 await self._hand_back(life, "an earlier attempt of it is still running here")

@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 import orjson
 import structlog
 
-from runyard_common import telemetry
+from runyard_common import telemetry, tracing
 from runyard_common.environment import load
 from runyard_common.metrics.points import POINTS, passed_on
 from runyard_common.runs.rules.tasks import Fence
@@ -146,6 +146,7 @@ class Child:
         await self._runs.drain(self._drain_seconds if self._drain_seconds is not None else 3600.0)
         watchdog.stop()
         await execution.close()
+        await in_engine_thread(tracing.stop)
 
     def _read(self) -> None:
         with os.fdopen(0, "rb") as messages:
@@ -214,6 +215,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     settings = load()
     telemetry.configure(settings.log_level, hosts_code=True)
+    tracing.start("runyard-worker")
     memory = Page(mmap.mmap(page, WIDTH * PLACES))
     threads = PagedThreads(settings.worker_concurrency, memory)
 

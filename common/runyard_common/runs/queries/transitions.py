@@ -19,7 +19,7 @@ from runyard_common.database.engine import LATER
 from runyard_common.database.prepared import ByKeys, PreparedStatement
 from runyard_common.database.transaction import CommittedEvent, NeedsOwnTransaction, Tx
 from runyard_common.human_tasks import queries as questions
-from runyard_common.runs.queries import as_remembered, endings, event_log, open_calls
+from runyard_common.runs.queries import as_remembered, endings, event_log, open_calls, traced
 from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy
 from runyard_common.runs.rules.endings import CUTTING_OFF, Known, instead
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
@@ -260,6 +260,7 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         questions.cancel_open(tx, asking)
     ended = [m.after for m in cut_off if m.after.status in TERMINAL]
     if ended:
+        traced.note_ended(tx, [a.id for a in ended])
         tx.freed.update(BlockedBy.child(a.id) for a in ended if a.parent_id)
         tx.freed.update(BlockedBy.schedule(a.schedule_id) for a in ended if a.schedule_id)
     tx.cancelled.extend(

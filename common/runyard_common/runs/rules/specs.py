@@ -106,6 +106,7 @@ class RunSpec:
     knowledge: Knowledge | None = None
     map: str | None = None  # the `ctx.map` that starts it, with its bound: see `AdmissionContext`
     judged: Judged | None = None  # where it was judged by what a process remembers
+    traceparent: str | None = None  # of what asks for it, where traces are recorded
 
     @property
     def has_callback(self) -> bool:

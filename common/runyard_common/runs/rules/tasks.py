@@ -84,6 +84,7 @@ class Task:
     usage: Json = None
     cost_micros: int = 0
     meta: Json
+    traceparent: str | None = None  # of what asked for it: see `tracing.recorder`
     created_at: float
     updated_at: float
     started_at: float | None = None

@@ -10,7 +10,7 @@ from runyard_common.agents.service import fleet
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import Question
-from runyard_common.runs.queries import endings, journal, tasks, workers
+from runyard_common.runs.queries import endings, journal, tasks, traced, workers
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.rules.lifecycle import Cause, Event
@@ -89,6 +89,7 @@ def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
     if goes_on and journal.open_irreversible(tx.conn, [task_id]):
         hand_on(tx, {task_id: fence}, Loss.SUSPECTED)
     else:
+        traced.note_lost(tx, {task_id: fence}, Loss.CRASHED.value)
         undone = [] if goes_on else [task_id]
         step = endings.under_way(tx.conn, undone).get(task_id)
         fail(tx, [Fail(task_id, fence, failure, compensation=step)])
@@ -97,12 +98,13 @@ def blame(tx: Tx, task_id: str, fence: Fence, failure: Failure) -> None:
 def suspect(tx: Tx, commands: Sequence[Release]) -> list[None]:
     """Let these runs go on in processes of their own: what they met in a common one may be any one's doing. A
     group-commit batch function."""
-    hand_on(tx, {command.task_id: command.fence for command in commands}, Loss.SUSPECTED)
+    hand_on(tx, {command.task_id: command.fence for command in commands}, Loss.SUSPECTED, by_itself=True)
     return [None] * len(commands)
 
 
-def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
-    """Let others go on with these runs, each behind its last finished step; how many were still owned so."""
+def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss, *, by_itself: bool = False) -> int:
+    """Let others go on with these runs, each behind its last finished step; how many were still owned so. `by_itself`:
+    their process goes on, and hands them on itself."""
     if not lost:
         return 0
     loaded = tasks.light(tx.conn, lost)
@@ -115,6 +117,8 @@ def hand_on(tx: Tx, lost: Mapping[str, Fence], loss: Loss) -> int:
         _change(tx, task, lost[id_], loss, id_ in progressed, reviews.get(id_), undone.get(id_))
         for id_, task in loaded.items()
     ]
+    if not by_itself:
+        traced.note_lost(tx, lost, loss.value)
     answers = move(tx, changes)
     settle_compensations(tx, [(lost[c.task_id], undone.get(c.task_id), c) for c in changes], answers)
     questions.open_(tx, [reviews[a.id] for a in answers if isinstance(a, Head) and a.id in reviews])

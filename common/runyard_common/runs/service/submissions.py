@@ -209,6 +209,7 @@ def _task(tx: Tx, spec: RunSpec, status: Status, checks: Sequence[LimitCheck], b
         secrets=spec.secrets,
         has_callback=spec.has_callback,
         meta=spec.meta or None,
+        traceparent=spec.traceparent,
         created_at=tx.now,
         updated_at=tx.now,
     )

@@ -17,6 +17,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
+from runyard_common import tracing
 from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.service.attempts import Asked
 from runyard_workers.agent import events
@@ -35,6 +36,7 @@ from runyard_workers.agent.loop.responses import cut_off as is_cut
 from runyard_workers.agent.loop.session import ModelSession
 from runyard_workers.agent.tools import Tool, Waits
 from runyard_workers.agent.turns import decision_on, review_of_call
+from runyard_workers.attempts import spans
 
 
 class Journal(AbstractCapability[Any]):
@@ -67,6 +69,20 @@ class Journal(AbstractCapability[Any]):
         texts, balance = await session.start_turn()
         for text in texts:
             ctx.enqueue(text)
+        with spans.of_turn(session.attempt.task, session.model.name, session.agent.name) as span:
+            response = await self._turn(ctx, request_context, handler, balance, span)
+        return self._judged(response)
+
+    async def _turn(
+        self,
+        ctx: RunContext[Any],
+        request_context: Any,
+        handler: Any,
+        balance: int | None,
+        span: tracing.Span,
+    ) -> ModelResponse:
+        """Ask the model, and put its answer on record."""
+        session = self._session
         began = time.monotonic()
         response = await self._ask(request_context, handler)
         await self._forget_gone(response)
@@ -83,7 +99,8 @@ class Journal(AbstractCapability[Any]):
         await session.transcript.record(
             ctx.messages, response, agent=session.agent.name, turn=used, events=logged, silent=session.silent
         )
-        return self._judged(response)
+        spans.answered(span, used, response.finish_reason, turn)
+        return response
 
     async def _forget_gone(self, response: ModelResponse) -> None:
         """A hand-off to an agent that is there no more is none: it ends as the call of an unknown tool does."""
@@ -176,17 +193,31 @@ class Journal(AbstractCapability[Any]):
         step = attempt.placed(step)
         if step.effect == "irreversible":
             await attempt.begin(step)
+        with spans.of_step(attempt.task, step, attempt.redact) as span:
+            span.set(gen_ai__tool__call__id=call.tool_call_id)
+            value, status, seconds = await self._called(step, args, handler, span)
+            await self._end(step, call, value, status, seconds)
+        return results.unpack(value)
+
+    async def _called(
+        self, step: Step, args: dict[str, Any], handler: Any, span: tracing.Span
+    ) -> tuple[dict[str, Any], str, float]:
+        """What the tool gives, whether that is a failure, and the seconds that it took."""
         began = time.monotonic()
         try:
             value, status = results.pack(await handler(args), step.name), "ok"
+        except CallDeferred:
+            span.wait()
+            raise
         except results.NoJsonForm as error:
             value, status = results.failed(str(error)), "failed"
         except ToolFailedError as error:
             value, status = results.failed(str(error.tool_failed.content)), "failed"
         except ToolRetryError as error:
             value, status = results.retried(str(error.tool_retry.content)), "failed"
-        await self._end(step, call, value, status, time.monotonic() - began)
-        return results.unpack(value)
+        if status == "failed":
+            span.fail("tool_failed")
+        return value, status, time.monotonic() - began
 
     async def _end(
         self, step: Step, call: ToolCallPart, value: dict[str, Any], status: str, seconds: float

@@ -41,7 +41,7 @@ class Collector:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if self.path == "/v1/traces":
-                    collector._take(body)
+                    collector._read(body)
                 self.send_response(200)
                 self.send_header("content-type", "application/x-protobuf")
                 self.send_header("content-length", "0")
@@ -77,7 +77,7 @@ class Collector:
                 self._changed.wait(left)
             return list(self.spans)
 
-    def _take(self, body: bytes) -> None:
+    def _read(self, body: bytes) -> None:
         request = ExportTraceServiceRequest.FromString(body)
         found = []
         for resource in request.resource_spans:

@@ -27,7 +27,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from runyard.errors import AgentError, Cancelled, Suspension
-from runyard_common.tracing import Span
+from runyard_common.tracing.span import Span
 from runyard_common.values.errors import RunyardError
 
 _W3C: Final = TraceContextTextMapPropagator()
@@ -222,7 +222,7 @@ class Recorder:
     def write_run(
         self, run: RunTrace, attributes: Mapping[str, Any], began: float, ended: float, error: str | None
     ) -> None:
-        """The run's own span, in whatever asked for the run."""
+        """The run's own span, in what asked for the run."""
         parent = _parent(run.traceparent)
         context = Context() if parent is None else _remote(parent)
         ids = (span_id(run.task_id), _trace_id(run.task_id))

@@ -12,7 +12,7 @@ from runyard_common.runs.rules.lifecycle import Outcome
 from runyard_common.runs.rules.tasks import Failure, Task
 from runyard_common.runs.service.attempts import Asked
 from runyard_common.runs.service.claims import Claimed
-from runyard_common.tracing import NO_SPAN, Span
+from runyard_common.tracing.span import NO_SPAN, Span
 from runyard_common.usage.queries import ModelTurn
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.tools import ToolDefinition
 
 from runyard.errors import Rejected
-from runyard_common import tracing
 from runyard_common.runs.rules.journal import JournalEntry, Step
 from runyard_common.runs.service.attempts import Asked
+from runyard_common.tracing.span import Span
 from runyard_workers.agent import events
 from runyard_workers.agent.loop import results
 from runyard_workers.agent.loop.messages import arguments_of, refusals, with_unique_call_ids
@@ -79,7 +79,7 @@ class Journal(AbstractCapability[Any]):
         request_context: Any,
         handler: Any,
         balance: int | None,
-        span: tracing.Span,
+        span: Span,
     ) -> ModelResponse:
         """Ask the model, and put its answer on record."""
         session = self._session
@@ -200,7 +200,7 @@ class Journal(AbstractCapability[Any]):
         return results.unpack(value)
 
     async def _called(
-        self, step: Step, args: dict[str, Any], handler: Any, span: tracing.Span
+        self, step: Step, args: dict[str, Any], handler: Any, span: Span
     ) -> tuple[dict[str, Any], str, float]:
         """What the tool gives, whether that is a failure, and the seconds that it took."""
         began = time.monotonic()

@@ -14,7 +14,7 @@ from runyard_common.runs.rules.blocked_by import BlockedBy
 
 def noted(**fields: Any) -> Any:
     """A transaction that has noted these fields."""
-    nothing = {"events": [], "cancelled": [], "woken": 0, "deliveries": 0, "freed": set()}
+    nothing = {"events": [], "over": [], "cancelled": [], "woken": 0, "deliveries": 0, "freed": set()}
     return SimpleNamespace(**nothing | fields)
 
 

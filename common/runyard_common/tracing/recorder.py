@@ -23,6 +23,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -206,7 +207,8 @@ class Recorder:
             sampled = self._provider.sampler.should_sample(
                 Context(), trace_id, _run_name(run), SpanKind.INTERNAL
             )
-            flags = TraceFlags.SAMPLED if sampled.decision.is_sampled() else TraceFlags.DEFAULT
+            is_sampled = sampled.decision is Decision.RECORD_AND_SAMPLE
+            flags = TraceFlags.SAMPLED if is_sampled else TraceFlags.DEFAULT
             return _remote(SpanContext(trace_id, span_id(run.task_id), True, TraceFlags(flags)))
         found = SpanContext(
             parent.trace_id, span_id(run.task_id), True, parent.trace_flags, parent.trace_state

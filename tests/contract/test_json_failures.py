@@ -91,7 +91,7 @@ HOME = {
 }
 PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "profiles use": "nowhere"}
 REPORTS = {"doctor": ""}  # what fails is its output
-FOLDERS = {"init": ""}
+FOLDERS = {"init": "", "backup": "nowhere/x.tar.gz", "restore": "no-such-archive"}
 ALL = SERVER | HOME | PROFILES | REPORTS | FOLDERS
 #: What is piped into commands that ask for a secret.
 GIVEN = {"members set-password": "a heron that wades\n", "secrets set": "a long value\n"}

@@ -14,6 +14,7 @@ import runyard
 from runyard import extras
 from runyard_launch.cli import (
     agents,
+    backups,
     events,
     keys,
     limits,
@@ -273,7 +274,7 @@ for group, name in (
     (agents.app, "agents"), (schedules.app, "schedules"), (events.app, "events"), (webhooks.app, "webhooks"),
     (limits.app, "limits"), (operations.workers_app, "workers"), (operations.usage_app, None),
     (keys.app, "keys"), (members.app, "members"),
-    (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
+    (backups.app, None), (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 

@@ -27,6 +27,8 @@ EXAMPLES = {
     "tasks answer",
     "tasks review",
     "agents publish",
+    "backup",
+    "restore",
     "keys create",
     "keys rotate-secret",
     "members invite",

@@ -28,7 +28,7 @@ def backup(
 
     settings = read_settings()
     made = backups.make(settings, file)
-    keys = "" if "secret.key" in made.keys else " RUNYARD_SECRET_KEY is a setting: keep it with the archive."
+    keys = " RUNYARD_SECRET_KEY is a setting: keep it with the archive." if settings.secret_key else ""
     done(
         f"{file} has {made.files} files, {made.database_bytes} bytes of database and "
         f"{', '.join(made.keys) or 'no key'}.{keys}",

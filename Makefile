@@ -108,6 +108,10 @@ audit: setup ## Look the pinned dependencies up in the advisory database (needs 
 # Sphinx, in an environment of its own.
 DOCS_TOOLS := --with sphinx==9.0.4 --with myst-parser==5.2.0 --with furo==2025.12.19
 
+.PHONY: image-check
+image-check: ## Carry out the image's steps in a clean root of Debian, without a container engine, and start it (root, minutes)
+	@$(or $(PYTHON),python3) tools/image_check.py $(FOLDER)
+
 .PHONY: docs
 docs: setup ## Build the documentation as a site, which opens from a disk, in dist/docs
 	@$(BIN)/uv run --quiet --no-project $(DOCS_TOOLS) python tools/docs/build.py $(or $(OUT),dist/docs)

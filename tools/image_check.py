@@ -38,7 +38,7 @@ class Stage:
         self.environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         self.entrypoint: list[str] = []
 
-    def take(self, word: str, rest: str) -> None:
+    def apply(self, word: str, rest: str) -> None:
         """An instruction that concerns this stage alone."""
         if word == "WORKDIR":
             self.folder = rest
@@ -114,7 +114,7 @@ def build(folder: Path) -> Stage:
             other = re.match(r"--from=(\w+) ", rest)
             stage.copy(sources, target, stages[other[1]].root if other else context(folder))
         else:
-            stage.take(word, rest)
+            stage.apply(word, rest)
     return stage
 
 
@@ -157,7 +157,7 @@ def start(stage: Stage, *command: str, **settings: str) -> subprocess.Popen[byte
 
 
 def ready(stage: Stage) -> bool:
-    """The worker's and the scheduler's probe is a file; this check takes the api's, from inside."""
+    """The worker's and the scheduler's probe is a file; here the api is asked, from inside."""
     ask = "import urllib.request as r; r.urlopen('http://127.0.0.1:18000/healthz', timeout=5)"
     asked = ["chroot", str(stage.root), "/opt/runyard/bin/python", "-c", ask]
     return subprocess.run(asked, check=False, stderr=subprocess.DEVNULL).returncode == 0
@@ -194,7 +194,7 @@ def check(stage: Stage) -> None:
 def main() -> None:
     """Build and check in the folder that is named, or in one that is removed."""
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
-        sys.exit("It takes root and Debian's debootstrap (apt-get install debootstrap).")
+        sys.exit("It needs root and Debian's debootstrap (apt-get install debootstrap).")
     if len(sys.argv) > 1:
         check(build(Path(sys.argv[1]).resolve()))
     else:

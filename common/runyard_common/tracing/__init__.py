@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
-
-import structlog
 
 from runyard.extras import advice
 from runyard_common.tracing.span import NO_SPAN, Span
 
 if TYPE_CHECKING:
     from runyard_common.tracing.recorder import Recorder
-
-log = structlog.get_logger("runyard.tracing")
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 #: What the end of a process may wait for a collector, in seconds.
@@ -50,7 +47,7 @@ def start(service: str) -> None:
     try:
         from runyard_common.tracing import recorder
     except ImportError as missing:
-        log.warning(
+        _warn(
             advice("Recording traces, which OTEL_* settings ask for,", "otel"),
             action="trace", code="missing_extra", missing=missing.name,
         )  # fmt: skip
@@ -58,9 +55,13 @@ def start(service: str) -> None:
     try:
         _recorder = recorder.of_environment(service)
     except Exception as error:  # noqa: BLE001 - settings of the library's, which it judges in ways of its own
-        log.warning(
-            "OTEL_* settings cannot be used; there are no traces.", action="trace", reason=str(error)[:300]
-        )
+        _warn("OTEL_* settings cannot be used; there are no traces.", action="trace", reason=str(error)[:300])
+
+
+def _warn(message: str, **fields: Any) -> None:
+    import structlog  # a process of an agent's own needs it for nothing else
+
+    structlog.get_logger("runyard.tracing").warning(message, **fields)
 
 
 def use(recorder: Recorder | None) -> None:
@@ -93,3 +94,13 @@ def current() -> Span:
 def log_ids() -> Mapping[str, str]:
     """`trace_id` and `span_id` of the current span, for a line of a log; empty where there is none."""
     return {} if _recorder is None else _recorder.log_ids()
+
+
+def stored() -> str | None:
+    """The current span as text, for what goes on inside it elsewhere (`inside`); None where there is none."""
+    return None if _recorder is None else _recorder.stored() or None
+
+
+def inside(stored: str | None) -> AbstractContextManager[None]:
+    """Inside, the span that `stored` names is the current one."""
+    return nullcontext() if _recorder is None or stored is None else _recorder.inside(stored)

@@ -8,7 +8,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import entry_points
@@ -265,7 +266,18 @@ class Recorder:
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, context)
         text = " ".join(carrier.values())
-        return text if len(text) <= _LONGEST else carrier["traceparent"]
+        return (text if len(text) <= _LONGEST else carrier["traceparent"]) or None
+
+    @staticmethod
+    @contextmanager
+    def inside(stored: str) -> Iterator[None]:
+        """See `tracing.inside`."""
+        parent = _parent(stored)
+        token = contexts.attach(Context() if parent is None else _remote(parent))
+        try:
+            yield
+        finally:
+            contexts.detach(token)
 
     # -- the outside -----------------------------------------------------------------------------------------
 

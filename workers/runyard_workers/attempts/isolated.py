@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from runyard.authoring import AgentDefinition
 from runyard.errors import Cancelled
+from runyard_common import tracing
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_workers.agent_code.failures import AgentFailed
@@ -167,6 +168,7 @@ def _start(attempt: Attempt, definition: AgentDefinition, context: RunContext) -
         lines_before=None if output is None else output.count,
         memory_mb=definition.memory_mb,
         cpu_seconds=definition.cpu_seconds,
+        traceparent=tracing.stored(),
     )
 
 

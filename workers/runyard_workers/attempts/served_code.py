@@ -12,6 +12,7 @@ from weakref import ref
 
 from runyard import steps
 from runyard.errors import AgentError, Cancelled
+from runyard_common import tracing
 from runyard_workers.agent_code.exceptions import abnormal, note_of, within
 from runyard_workers.agent_code.raised import Described, describe
 from runyard_workers.attempts.attempt import Attempt, Suspended
@@ -229,7 +230,7 @@ class ServedCode:
         future = self._invocations[invocation] = self._loop.create_future()
         self._contexts[invocation] = copy_context()
         step = steps._known()
-        of = None if step is None else (step.name, step.idempotency_key)
+        of = None if step is None else (step.name, step.idempotency_key, tracing.stored())
         call = (function, tuple(args), dict(kwargs), _irreversible.get(), of)
         self._send("invoke", _serving.get(), invocation, *call)
         try:

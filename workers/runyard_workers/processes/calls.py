@@ -12,8 +12,8 @@ import inspect
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from runyard import steps
 from runyard.errors import AgentError, Cancelled, Suspension
+from runyard_common import tracing
 from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, within
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.isolation.siblings import Siblings
@@ -265,9 +266,16 @@ class Calls:
             )
 
 
-def _in_step(step: Sequence[str] | None) -> AbstractContextManager[None]:
-    """Inside, the code of the step that the attempt has named runs."""
-    return steps._running(None if step is None else steps.StepInfo(*step))
+@contextmanager
+def _in_step(step: Sequence[str] | None) -> Generator[None]:
+    """Inside, the code of the step that the attempt has named runs, in the span of that step."""
+    if step is None:
+        with steps._running(None):
+            yield
+        return
+    name, key, traceparent = step
+    with steps._running(steps.StepInfo(name, key)), tracing.inside(traceparent):
+        yield
 
 
 def is_async(fn: Callable[..., Any]) -> bool:

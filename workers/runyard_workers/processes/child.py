@@ -15,11 +15,13 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
 from runyard.authoring import AgentDefinition
+from runyard_common import tracing
 from runyard_common.process import log_at_last
 from runyard_workers.agent_code import run_output
 from runyard_workers.agent_code.run_output import LONGEST_LINE, Lines
@@ -34,6 +36,8 @@ from runyard_workers.processes.wire import Frames, Message
 #: How much sooner than its worker the kernel kills this process where memory runs out, of 1000.
 _SOONER: Final = 300
 _READ: Final = 2**16
+#: What the end of a run waits for a collector at most, in seconds.
+_LAST_SPANS: Final = 0.5
 
 
 class _Output(Lines):
@@ -90,7 +94,7 @@ class Child:
         if start.lines_before is not None:
             output = _Output(run, start.bounds.events - start.lines_before)
             token = output.attach()
-            run.before_end = output.finish
+        run.before_end = partial(_before_end, output)
         try:
             run.execute()
         finally:
@@ -164,7 +168,18 @@ def main(given: str) -> None:
     except declared.NotFound as missing:
         child.refuse(str(missing))
         sys.exit(1)
+    tracing.start("runyard-agent")
+    if (recorder := tracing.active()) is not None:
+        recorder.serve_authors()
     child.serve(definition)
+
+
+def _before_end(output: _Output | None) -> None:
+    """Send what the code has printed, and its spans: the process may be ended next."""
+    if output is not None:
+        output.finish()
+    if (recorder := tracing.active()) is not None:
+        recorder.flush(_LAST_SPANS)
 
 
 def _prepare(stack: int) -> None:

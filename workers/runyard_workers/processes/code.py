@@ -10,6 +10,7 @@ from typing import Any
 
 from runyard.authoring import AgentDefinition
 from runyard.errors import Cancelled, Suspension
+from runyard_common import tracing
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_workers.agent_code import values
@@ -47,7 +48,9 @@ class CodeRun:
     def execute(self) -> None:
         """Run the function and send how it ended."""
         try:
-            value = values.output(self._called(), self._definition.name, self._start.bounds)
+            with tracing.inside(self._start.traceparent):
+                called = self._called()
+            value = values.output(called, self._definition.name, self._start.bounds)
             self._end("output", value)
         except Exception as error:  # noqa: BLE001 - an agent may raise anything
             self._end("failed", self._failure(error))

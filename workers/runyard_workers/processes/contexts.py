@@ -40,6 +40,7 @@ class Start:
     lines_before: int | None = None  # printed by earlier attempts; None: what it prints is not for the run
     memory_mb: int | None = None
     cpu_seconds: float | None = None
+    traceparent: str | None = None  # of the span that its code runs in
 
 
 class _Part:

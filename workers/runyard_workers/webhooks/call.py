@@ -23,6 +23,7 @@ from runyard_common.webhooks.rules.delivery import (
     parse_retry_after,
 )
 from runyard_common.webhooks.rules.signing import sign
+from runyard_workers.webhooks import spans
 from runyard_workers.webhooks.keys import Keys
 
 logger = structlog.get_logger("runyard.deliveries")
@@ -67,7 +68,7 @@ def prepare(keys: Keys, sent: Outgoing, now: float) -> Request:
     signed = sign(secrets, sent.event_id, content, now=now, attempt=sent.attempt)
     ours = {"content-type": "application/json", "user-agent": USER_AGENT}
     lower = {name.lower(): value for name, value in given.items()}
-    return Request(ours | lower | signed, content, (*given.values(), *secrets))
+    return Request(ours | spans.headers() | lower | signed, content, (*given.values(), *secrets))
 
 
 async def send(

@@ -25,6 +25,7 @@ from runyard_workers.isolation.service import Service
 from runyard_workers.webhooks.call import Outcome, judge, send
 from runyard_workers.webhooks.hosts import Hosts
 from runyard_workers.webhooks.keys import Keys
+from runyard_workers.webhooks.spans import of_delivery
 
 logger = structlog.get_logger("runyard.deliveries")
 
@@ -141,7 +142,11 @@ class Deliverer:
         try:
             await asyncio.sleep(sent.wait_s)
             self._unsent.discard(sent.id)
-            outcome = await send(self._client, self._keys, sent, self._timeouts, self._clock)
+            with of_delivery(sent) as span:
+                outcome = await send(self._client, self._keys, sent, self._timeouts, self._clock)
+                span.set(http__response__status_code=outcome.status)
+                if outcome.status is None or outcome.status >= 300:
+                    span.fail(outcome.error or str(outcome.status))
         finally:
             if outcome is None:
                 self._hosts.end(key, sent.id)

@@ -17,6 +17,7 @@ from runyard_api.native import schemas
 from runyard_api.native.front import BASE, ROOTED, NativeRoutes
 from runyard_api.native.runs.task_view import brief, hint, links
 from runyard_api.native.runs.tasks import Filters, filter_of, task_id
+from runyard_common import tracing
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import tasks
 from runyard_common.runs.rules.run_request import Strict
@@ -111,12 +112,12 @@ async def retry(call: Call) -> Response:
     body = await call.optional_json(RetryBody)
     if body.fresh and body.from_step is not None:
         raise InvalidRequest("Give fresh or from_step, not both.", code="invalid_field", field="from_step")
-    id_, actor = task_id(call), call.actor
+    id_, actor, asked_by = task_id(call), call.actor, tracing.stored()
 
     secrets = call.state.sealer.seal(body.credentials) if body.credentials else None
     return await idempotency.create(
         call,
-        lambda tx: _retry(tx, call.org_id, id_, actor, body, secrets),
+        lambda tx: _retry(tx, call.org_id, id_, actor, body, secrets, asked_by),
         _retried,
     )
 
@@ -130,14 +131,22 @@ def _retried(task: Task) -> Response:
     return reply(answer, 202, {"location": under(f"{BASE}/tasks/{task.id}")})
 
 
-def _retry(tx: Tx, org_id: str, id_: str, actor: str, body: RetryBody, secrets: bytes | None) -> Task:
+def _retry(
+    tx: Tx,
+    org_id: str,
+    id_: str,
+    actor: str,
+    body: RetryBody,
+    secrets: bytes | None,
+    traceparent: str | None,
+) -> Task:
     scope = tx.scope(org_id)
     task = tasks.get(scope, id_)
     if task is not None and secrets is None:
         bulk.refuse_erased(task)
     if task is not None and body.credentials:
         _check_pointers(task, body.credentials)
-    again = retries.retry(tx, org_id, id_, actor, body.fresh, secrets, body.from_step)
+    again = retries.retry(tx, org_id, id_, actor, body.fresh, secrets, body.from_step, traceparent)
     made = tasks.get(scope, again.task_id)
     assert made is not None
     return made

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from runyard_common import tracing
 from runyard_common.database import rows
@@ -78,3 +78,9 @@ def note_lost(tx: Tx, lost: Mapping[str, Fence], loss: str) -> None:
         for row in tx.conn.execute(claimed)
         if lost[row.id].attempt == row.attempt
     ]
+
+
+def runs(conn: Connection, task_ids: Collection[str]) -> dict[str, tuple[str | None, str]]:
+    """What the traces of these runs follow from besides their ids: what asked for them, and their agents."""
+    query = select(Task.id, Task.traceparent, Task.agent_name).where(Task.id.in_(list(task_ids)))
+    return {row.id: (row.traceparent, row.agent_name) for row in conn.execute(query)}

@@ -32,6 +32,7 @@ def retry(
     fresh: bool = False,
     secrets: bytes | None = None,
     from_step: str | None = None,
+    traceparent: str | None = None,
 ) -> AcceptedRun:
     """Run an ended task again; `fresh` forgets its journal and begins at the top, `from_step` (the key of an entry)
     forgets that step and what came after it.
@@ -45,7 +46,7 @@ def retry(
     if task.status not in TERMINAL:
         raise Conflict("Only an ended task can be retried; cancel it first.", code="not_ended")
     cut = _cut(tx, task, from_step) if from_step is not None else None
-    accepted = submissions.submit(tx, [_spec(tx, task, by, secrets)])[0]
+    accepted = submissions.submit(tx, [_spec(tx, task, by, secrets, traceparent)])[0]
     if isinstance(accepted, RunyardError):
         raise accepted
     if not fresh and task.ending is None:  # what was undone is done again
@@ -73,7 +74,7 @@ def _cut(tx: Tx, task: Task, from_step: str) -> float:
     return found[1]
 
 
-def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
+def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None, traceparent: str | None) -> RunSpec:
     agent = agents.get(tx.scope(task.org_id), task.agent_id)
     if agent is None:
         raise Conflict(f"The agent {task.agent_name} was deleted.", code="agent_deleted")
@@ -105,7 +106,7 @@ def _spec(tx: Tx, task: Task, by: str | None, secrets: bytes | None) -> RunSpec:
         callback=_callback(tx, task.id),
         meta=task.meta or {},
     )
-    return replace(spec, attempts_left=1)
+    return replace(spec, attempts_left=1, traceparent=traceparent)
 
 
 def _callback(tx: Tx, task_id: str) -> CallbackTo | None:

@@ -46,6 +46,9 @@ class Outgoing(DueDelivery):
     old_secret: bytes | None
     failing: bool
     wait_s: float
+    trace: tuple[str | None, str] | None = (
+        None  # of its run, where traces are recorded: what asked for it, its agent
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from runyard_common import tracing
 from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.rules import AnswerLink
 from runyard_common.human_tasks.service.answer_links import LIFETIME
 from runyard_common.identity.queries import identity
+from runyard_common.runs.queries import traced
 from runyard_common.webhooks.queries import callbacks, delivery_queue, endpoints
 from runyard_common.webhooks.queries.delivery_queue import DueDelivery, Outgoing, Settled
 from runyard_common.webhooks.queries.endpoints import EndpointRow
@@ -85,7 +87,15 @@ def _claim(tx: Tx, command: ClaimRequest) -> Claimed:
         got, again = _lease(tx, command, receiver, most, busy.get(receiver, 0), rules.get(receiver))
         outgoing += got
         wait = again if wait is None else wait if again is None else min(wait, again)
-    return Claimed(outgoing, 0.0 if after else wait, after)
+    return Claimed(_traced(tx, outgoing), 0.0 if after else wait, after)
+
+
+def _traced(tx: Tx, outgoing: list[Outgoing]) -> list[Outgoing]:
+    """The same, with what their spans are inside of."""
+    if tracing.active() is None or not outgoing:
+        return outgoing
+    runs = traced.runs(tx.conn, {sent.task_id for sent in outgoing if sent.task_id})
+    return [replace(sent, trace=runs.get(sent.task_id or "")) for sent in outgoing]
 
 
 def _until_due(

@@ -1,5 +1,5 @@
-"""One declared run over real processes, with a tool call, a killed worker, a question, a child and a webhook, as the tree
-of spans that a collector gets."""
+"""One declared run over real processes, with a tool call, a killed worker, a question, a child and a webhook, as the
+tree of spans that a collector gets."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_a_declared_run_with_a_question_a_crash_and_a_child_is_one_tree(tmp_path
             "RUNYARD_PUBLIC_TOOLS": "lookup",
             "RUNYARD_LEASE_SECONDS": "3",
         }
-        with Stack(tmp_path, agents=[str(agents)], **settings, **collector.env) as stack:
+        with Stack(tmp_path, agents=[str(agents)], **settings | collector.env) as stack:
             for name, tools in (("@test/helper", []), ("@test/desk", ["lookup", "ask_user", "@test/helper"])):
                 manifest = {"name": name, "instructions": "You are a desk.", "tools": tools}
                 status, made = stack.request("POST", "/api/v1/agents/manifests", manifest)

@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -175,7 +174,10 @@ async def test_a_collector_that_is_away_delays_no_run_and_no_end_of_a_process(ur
         silent.listen()
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
         processor = BatchSpanProcessor(
-            OTLPSpanExporter(endpoint), max_queue_size=64, max_export_batch_size=32, schedule_delay_millis=10
+            OTLPSpanExporter(endpoint, timeout=600),
+            max_queue_size=64,
+            max_export_batch_size=32,
+            schedule_delay_millis=10,
         )
         recorder = Recorder("runyard-worker", processor)
         tracing.use(recorder)
@@ -193,9 +195,7 @@ async def test_a_collector_that_is_away_delays_no_run_and_no_end_of_a_process(ur
                     assert (await site.ended(await site.submit(name))).status is Status.COMPLETED
         finally:
             tracing.use(None)
-        began = time.monotonic()
-        recorder.stop(0.2)
-        assert time.monotonic() - began < 8  # the exporter's own limit is 10 s
+        recorder.stop(0.2)  # an export under way would wait ten minutes: longer than any test may
 
 
 def _processes_imports(env: dict[str, str], code: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final, Literal, get_args
 
+import orjson
+
 #: An agent's full name, however it is declared or published: fit for every path as it is.
 NAME: Final = re.compile(r"@[a-z0-9][a-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 #: What to do about a name that is none.
@@ -186,6 +188,19 @@ def check_options(
     for which, given in schemas.items():
         if isinstance(given, str | bytes | int | float | list | tuple | set):
             raise TypeError(f"@agent {name}: {which} must be a JSON Schema or a type, not {_kind(given)}.")
+        if isinstance(given, Mapping) and _has_long_integers(given):
+            raise ValueError(
+                f"@agent {name}: the schema given as {which} has an integer of more than 64 bits, which is text in "
+                "JSON here. Leave the bound out, and check it in the agent."
+            )
+
+
+def _has_long_integers(schema: Mapping[str, Any]) -> bool:
+    try:
+        orjson.dumps(dict(schema))
+    except TypeError as error:  # anything else that has no JSON form is refused where it is published
+        return "64-bit" in str(error)
+    return False
 
 
 def check_isolation(name: str, isolation: Any, is_async: bool, memory_mb: Any, cpu_seconds: Any) -> None:

@@ -33,7 +33,8 @@ DEEPEST: Final = 200
 _MOST_MEMBERS: Final = 500_000
 #: Steps from an object of some type to what is JSON by itself.
 _MOST_FOLDS: Final = 20
-_INTEGERS: Final = range(-(2**63), 2**64)
+#: What a number of JSON has; any other integer is text.
+INTEGERS: Final = range(-(2**63), 2**64)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LONGEST_PATH: Final = 120
@@ -242,7 +243,7 @@ def _float(value: float) -> float:
 
 def _integer(value: int) -> int | str:
     number = int.__int__(value)
-    if number in _INTEGERS:
+    if number in INTEGERS:
         return number
     try:
         return str(number)

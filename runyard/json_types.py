@@ -30,6 +30,7 @@ from weakref import WeakKeyDictionary
 import orjson
 import typing_extensions
 
+from runyard import json_form
 from runyard.extras import MissingExtra
 
 try:
@@ -49,6 +50,11 @@ _PLAIN: Final = (str, int, float, bool, type(None), dict, list)
 #: Annotations by which nothing can be made from JSON, or only something that is used up by looking at it.
 _OPAQUE: Final = (
     Callable, Iterable, Iterator, Generator, AsyncIterable, AsyncIterator, AsyncGenerator, Awaitable, Coroutine, type,
+)  # fmt: skip
+#: Keywords of JSON Schema that compare a value with a number.
+_RULES: Final = (
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "const", "minLength", "maxLength",
+    "minItems", "maxItems", "minProperties", "maxProperties",
 )  # fmt: skip
 _OPEN_OBJECT: Final = ({"type": "object"}, {"type": "object", "additionalProperties": True})
 
@@ -105,11 +111,13 @@ class Typed(Generic[T]):
 
     def input_schema(self) -> JsonObject:
         """The JSON Schema of what `validate` takes."""
-        return _rooted(self._bare.json_schema(schema_generator=_Schemas))
+        return _rooted(within_64_bits(self._bare.json_schema(schema_generator=_Schemas)))
 
     def output_schema(self) -> JsonObject:
         """The JSON Schema of the JSON form of its values."""
-        return _rooted(self._bare.json_schema(mode="serialization", schema_generator=_Schemas))
+        return _rooted(
+            within_64_bits(self._bare.json_schema(mode="serialization", schema_generator=_Schemas))
+        )
 
     @functools.cached_property
     def _bare(self) -> TypeAdapter[T]:
@@ -131,6 +139,26 @@ def _rooted(schema: JsonObject) -> JsonObject:
         return schema
     root: JsonObject = schema["$defs"][reference.removeprefix("#/$defs/")]
     return root | {name: part for name, part in schema.items() if name != "$ref"}
+
+
+def within_64_bits(part: Any) -> Any:
+    """A schema of pydantic's without integers of more than 64 bits, which no JSON of ours has: bounds that are some are
+    left out, as the type itself checks them, and values such as a default are text."""
+    if isinstance(part, list):
+        return [within_64_bits(one) for one in part]
+    if not isinstance(part, dict):
+        return str(part) if _is_long(part) else part
+    return {name: within_64_bits(one) for name, one in part.items() if not _is_long_rule(name, one)}
+
+
+def _is_long_rule(name: str, value: Any) -> bool:
+    if name == "enum" and isinstance(value, list):
+        return any(map(_is_long, value))
+    return name in _RULES and _is_long(value)
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, int) and value not in json_form.INTEGERS
 
 
 def typed(kind: Any) -> Typed[Any] | None:

@@ -32,6 +32,7 @@ def recorded(path: str | Path, *, record: bool | None = None) -> Recorded:
     relative path begins at the working directory.
     """
     file = Path(path)
+    assert not file.is_dir(), f"{file} is a folder. Name a file for the recording."
     if record is None:
         record = os.environ.get("RUNYARD_RECORD", "").lower() in ("1", "true", "yes") or not file.exists()
     assert record or file.exists(), f"There is no recording {file}."

@@ -53,7 +53,9 @@ class ToolDefinition:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the arguments. Runs share it: do not change it."""
-        schema = self.arguments.model_json_schema()
+        from runyard import json_types
+
+        schema: dict[str, Any] = json_types.within_64_bits(self.arguments.model_json_schema())
         schema.pop("title", None)
         return schema
 

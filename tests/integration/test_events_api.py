@@ -79,3 +79,23 @@ async def test_a_waiting_run_shows_what_it_waits_for_and_goes_on(api: Api) -> No
             assert await caller.send_event("shipped", 1, key="8") == 0
             assert await caller.send_event("shipped", {"at": 9}, session_id="s") == 1
         assert (await settled(client, made["task_id"]))["output"] == {"at": 9}
+
+
+@pytest.mark.anyio
+async def test_integers_of_more_than_64_bits_keep_their_digits_on_every_way_in(api: Api) -> None:
+    async def collects(ctx: Context, args: dict[str, Any]) -> Any:
+        answer = await ctx.ask("Which number?", schema={"type": "integer"})
+        return [args, answer, await ctx.wait_for_event("numbered", timeout=3600)]
+
+    number = 2**80 + 1
+    async with workers_of(api) as site, api.async_client() as client:
+        path = f"/api/v1/agents/{site.publish(collects)}/run"
+        task_id = (await client.post(path, json={"args": {"x": number, "y": 1.5e30}})).json()["task_id"]
+        await settled(client, task_id, "waiting_for_input")
+        answer = await client.post(f"/tasks/{task_id}/message", json={"message": number})
+        assert answer.status_code == 202, answer.text
+        await site.until(task_id, Status.QUEUED)
+        event = {"name": "numbered", "task_id": task_id, "data": [number]}
+        assert (await client.post("/api/v1/events", json=event)).status_code == 202
+        output = (await settled(client, task_id))["output"]
+    assert output == [{"x": str(number), "y": 1.5e30}, str(number), [str(number)]]

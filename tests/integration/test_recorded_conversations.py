@@ -207,6 +207,8 @@ def test_a_recording_that_must_be_there_is_missed_at_once(file: Path) -> None:
     with pytest.raises(AssertionError, match="There is no recording"):
         recorded(file, record=False)
     file.parent.mkdir()
+    with pytest.raises(AssertionError, match="is a folder"):
+        recorded(file.parent)
     file.write_text("[]")
     with pytest.raises(AssertionError, match="is no recorded conversation"):
         support(file)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import pytest
 from pydantic import BaseModel, Field
@@ -319,6 +319,19 @@ async def _raw(ctx: Context, args: Any) -> None:
 def test_integers_of_more_than_64_bits_are_integers_in_every_typed_call() -> None:
     outcome = run(_long, 2**70, crash_after=[2])
     assert (outcome.error, outcome.output) == (None, {"number": str(2**71), "raw": "a"})
+
+
+@agent("@calls/bounded")
+async def _bounded(ctx: Context, args: Annotated[int, Field(ge=0, lt=2**66)]) -> int:
+    return args
+
+
+def test_a_bound_of_more_than_64_bits_is_checked_and_leaves_other_agents_alone() -> None:
+    assert [run(_bounded, number).output for number in (3, 2**66 - 1)] == [3, str(2**66 - 1)]
+    error = run(_bounded, 2**66).error
+    assert error is not None
+    assert "less than 73786976294838206464" in error["message"]
+    assert run(_double, 2).output == 4
 
 
 def test_bytes_that_a_model_cannot_write_are_refused_with_their_place() -> None:

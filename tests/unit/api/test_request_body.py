@@ -79,6 +79,30 @@ def test_values_are_counted_in_structure_not_in_commas() -> None:
     assert code_of(b"[" + b"1," * request_body.MOST_VALUES + b"1]") == "too_many_values"
 
 
+@pytest.mark.parametrize("number", [2**64, 2**80 + 1, -(2**63) - 1, 10**30])
+def test_an_integer_of_more_than_64_bits_keeps_its_digits_as_text(number: int) -> None:
+    text = str(number)
+    assert request_body.parse(text.encode()) == text
+    assert request_body.parse(b'{"a":[1,%d],"b": %d}' % (number, number)) == {"a": [1, text], "b": text}
+
+
+@pytest.mark.parametrize("text", ["1e30", "1180591620717411303424.0", "0.1234567890123456789", "-2.5e+20"])
+def test_a_number_with_a_fraction_or_an_exponent_is_a_float(text: str) -> None:
+    found = request_body.parse(f'{{"a": {text}, "b": {2**80}}}'.encode())["a"]
+    assert (type(found), found) == (float, float(text))
+
+
+def test_long_digits_within_64_bits_or_in_a_text_are_what_they_were() -> None:
+    value = {"a": 2**64 - 1, "b": [-(2**63), "x, 12345678901234567890123"], "c": "1" * 400, "d": -0.0}
+    assert request_body.parse(json.dumps(value).encode()) == value
+
+
+def test_an_integer_that_no_float_holds_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        request_body.parse(b"1" * 400)
+    assert refused.value.code == "bad_json"
+
+
 def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
     assert request_body.parse(rb'{"path": "C:\\u0000"}') == {"path": "C:\\u0000"}
     assert code_of(rb'{"path": "\u0000"}') == "nul_character"

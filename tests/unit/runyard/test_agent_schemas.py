@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, TypeVar
 
+import orjson
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -178,3 +180,25 @@ def test_arguments_are_judged_by_the_rules_of_their_type() -> None:
     assert typed.validate({"at": "2026-01-02T03:04:05Z"}).at.year == 2026
     with pytest.raises(json_types.DoesNotFit, match=r"\$\.more: Extra inputs"):
         typed.validate({"at": "2026-01-02T03:04:05Z", "more": 1})
+
+
+class Long(BaseModel):
+    """Numbers over 64 bits in its schema."""
+
+    number: Annotated[int, Field(ge=0, lt=2**66)]
+    fixed: Literal[1, 2**70] = 2**70
+    minimum: int = Field(-(2**80), ge=-(2**80), examples=[2**70, 7])
+
+
+def test_a_schema_has_no_integer_of_more_than_64_bits() -> None:
+    typed = json_types.required(Long)
+    for schema in (typed.input_schema(), typed.output_schema()):
+        assert json.loads(orjson.dumps(schema))["properties"] == {
+            "number": {"title": "Number", "type": "integer", "minimum": 0},
+            "fixed": {"title": "Fixed", "type": "integer", "default": str(2**70)},
+            "minimum": {
+                "title": "Minimum", "type": "integer", "default": str(-(2**80)), "examples": [str(2**70), 7],
+            },
+        }  # fmt: skip
+    with pytest.raises(json_types.DoesNotFit, match=r"\$\.number: Input should be less than"):
+        typed.validate({"number": str(2**66)})

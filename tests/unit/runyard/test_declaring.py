@@ -83,6 +83,10 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"retries": {"agent": {"budget": 10**30}}}, "'budget'"),
     ({"input": "order.json"}, "input must be a JSON Schema or a type, not str"),
     ({"output": ["a"]}, "output must be a JSON Schema or a type, not list"),
+    (
+        {"input": {"properties": {"n": {"maximum": 2**66}}}},
+        "schema given as input has an integer of more than 64",
+    ),
 ]
 
 

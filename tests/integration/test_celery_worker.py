@@ -123,7 +123,7 @@ class TestOperators:
         site.start_worker(slots=4)
         assert site.notes() == ["started with 4"]
         site.hold(3)
-        look = site.client.control.inspect(timeout=5, limit=1)
+        look = site.client.control.inspect(timeout=60, limit=1)
         ((name, answer),) = look.ping().items()
         assert answer == {"ok": "pong"}
         stats = look.stats()[name]
@@ -142,7 +142,7 @@ class TestOperators:
             given = {"task_name": WAKE, "task_id": "x", "rate_limit": "1/m", "signal": "TERM"}
             ((answer,),) = (
                 one.values()
-                for one in site.client.control.broadcast(command, given, reply=True, timeout=5, limit=1)
+                for one in site.client.control.broadcast(command, given, reply=True, timeout=60, limit=1)
             )
             assert answer == {"error": reason}, command
         assert "Traceback" not in site.log()

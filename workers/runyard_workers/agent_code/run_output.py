@@ -174,7 +174,7 @@ class RunStream:
             output.line(self._source, self._level, rest)
         elif rest and not output.closed:
             self._begun[key] = rest
-        with _passes():
+        with passing():
             return self._stream.write(text)
 
     def writelines(self, lines: Sequence[str]) -> None:
@@ -198,7 +198,8 @@ class RunStream:
 
 
 @contextmanager
-def _passes() -> Generator[None]:
+def passing() -> Generator[None]:
+    """Inside, what is written or logged is no line of a run: it is the process's own."""
     token = _passing.set(True)
     try:
         yield
@@ -238,7 +239,7 @@ def _call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
         _handlers(self, record)
         return
     output.line("logging", _level(record.levelno), _text(record), record.name)
-    with _passes():
+    with passing():
         _handlers(self, record)
 
 

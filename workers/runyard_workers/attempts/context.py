@@ -22,6 +22,7 @@ from runyard_common.runs.service.attempts import Asked
 from runyard_common.sessions.service import incoming
 from runyard_workers.agent_code import result_types, values
 from runyard_workers.agent_code.exceptions import represented
+from runyard_workers.agent_code.run_output import passing
 from runyard_workers.attempts import compensation, gathering, questions, typed_results, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.checkpoints import RunCheckpoints, refuse_inside, reported_by
@@ -343,7 +344,8 @@ class RunContext(SuspendingContext):
         values.one_of(level, LEVELS, "ctx.log", "level")
         line = self._line(message, "ctx.log")
         if await self._report("log", {"level": level, "message": line}, "ctx.log"):
-            logger.log(_NUMBERS[level], self._attempt.redact(line), action="log", agent=self.task.agent)
+            with passing():  # the run has the line already
+                logger.log(_NUMBERS[level], self._attempt.redact(line), action="log", agent=self.task.agent)
 
     def _line(self, message: Any, call: str) -> str:
         """A message as text: a value that is none is written as JSON."""

@@ -147,6 +147,10 @@ def creating(stack: Stack) -> dict[str, tuple[str, Any]]:
         "native.retry": (f"{native}/tasks/{done['task_id']}/retry", {}),
         "native.create_schedule": (f"{native}/schedules", PLAN),
         "native.trigger_schedule": (f"{native}/schedules/{plan['id']}/trigger", None),
+        "native.backfill_schedule": (
+            f"{native}/schedules/{plan['id']}/backfill",
+            {"since": "2025-06-01T00:00:00Z", "until": "2026-06-01T00:00:00Z"},
+        ),
         "native.fork": (f"{native}/sessions/to-fork/fork", {}),
         "native.create_agent": (f"{native}/agents", {"name": "made once"}),
         "native.publish_manifest": (

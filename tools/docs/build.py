@@ -33,7 +33,6 @@ CONTENTS = {
     ],
     "Run it": [
         "docs/operations",
-        "docs/observability",
         "docs/sizing",
         "docs/upgrading",
         "docs/deployment",

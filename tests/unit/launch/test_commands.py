@@ -195,6 +195,7 @@ def test_the_doctor_finds_a_sound_installation_sound(store: Store, run: Run) -> 
         "settings",
         "home",
         "database",
+        "secrets",
         "broker",
         "redis",
         "files",

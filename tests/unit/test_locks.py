@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 #: What `make run` and the image install, which tools/lock.sh names.
 EXTRAS = frozenset(
-    {"server", "local", "postgres", "mysql", "s3", "openai", "anthropic", "google", "mcp", "files"}
+    {"server", "local", "postgres", "mysql", "s3", "openai", "anthropic", "google", "mcp", "otel", "files"}
 )
 
 

@@ -187,7 +187,7 @@ async def test_events_of_a_run_arrive_before_it_ends(which: str, request: pytest
 @pytest.mark.anyio
 async def test_the_callers_address_counts_and_none_that_it_makes_up(site: Site) -> None:
     made_up = {"x-forwarded-for": "203.0.113.7", "forwarded": "for=203.0.113.7", "x-real-ip": "203.0.113.7"}
-    body = {"email": "nobody@example.com", "password": "a wrong password of some length"}
+    body = {"email": "unknown@example.com", "password": "a wrong password of some length"}
     async with site.client(**made_up) as client:
         del client.headers["authorization"]
         refused = await client.post("/api/v1/login", json=body)

@@ -19,6 +19,7 @@ from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.isolation.threads import in_engine_thread
+from runyard_workers.processes.calls import GATHER
 from runyard_workers.processes.wire import Message
 
 _serving: ContextVar[int] = ContextVar("runyard_serving_call", default=0)
@@ -186,6 +187,8 @@ class ServedCode:
             if path != "_shield" or args[0]:  # the end of a shield is noted in a run that is cancelled, too
                 self._refuse_over()
             method = self._resolved(path)
+            if path == GATHER:
+                return "result", [self._gathered(one) for one in await method(*args, **kwargs)]
             if inspect.iscoroutinefunction(method):
                 return "result", await method(*args, **kwargs)
             return "result", await in_engine_thread(method, *args, **kwargs)
@@ -208,6 +211,10 @@ class ServedCode:
                 raise AttributeError(f"the context has no {path!r}")
             found = found[int(part)] if part.isdigit() else getattr(found, part)
         return found  # type: ignore[no-any-return]
+
+    def _gathered(self, result: Any) -> tuple[str, Any]:
+        """The result of one call of a `gather`: the code has kept it, or raised it."""
+        return ("error", self._form(result)) if isinstance(result, Exception) else ("result", result)
 
     def _form(self, error: BaseException) -> Message:
         """An exception as it crosses."""

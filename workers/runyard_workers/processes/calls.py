@@ -61,6 +61,10 @@ class LoopSiblings(Siblings):
 GATHER: Final = "gather_calls"
 
 
+#: What the calls of a `gather` return, by invocation: it stays where the code is, as the values that they are.
+_Kept = dict[int, Any]
+
+
 class Calls:
     """The calls of one run's code. `answer` and `cancel` may be called from any thread."""
 
@@ -107,8 +111,9 @@ class Calls:
         loop = asyncio.get_running_loop()
         inbox: asyncio.Queue[Message] = asyncio.Queue()
         together: list[asyncio.Task[None]] = []  # the calls of a `gather`
+        kept: _Kept | None = {} if path == GATHER else None
         # The calls of a `gather` are counted each by itself.
-        with self._siblings.served() if path != GATHER else nullcontext():
+        with self._siblings.served() if kept is None else nullcontext():
             number = self._begin(
                 path, args, kwargs, lambda message: loop.call_soon_threadsafe(inbox.put_nowait, message)
             )
@@ -117,8 +122,8 @@ class Calls:
                     if message[0] == "settle":
                         await self._siblings.settle()
                         self.send("settled", number, self._siblings.none)
-                    elif path == GATHER:
-                        together.append(loop.create_task(self._run(number, message, nullcontext())))
+                    elif kept is not None:
+                        together.append(loop.create_task(self._run(number, message, kept)))
                     else:
                         await self._run(number, message)
             except asyncio.CancelledError:
@@ -128,18 +133,19 @@ class Calls:
                 raise
             finally:
                 del self._open[number]
-        return self._result(message)
+        return self._result(message, kept)
 
     def call_blocking(self, path: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Make a call and wait for its result in this thread."""
         inbox: SimpleQueue[Message] = SimpleQueue()
+        kept: _Kept | None = {} if path == GATHER else None
         number = self._begin(path, args, kwargs, inbox.put)
         try:
             while (message := inbox.get())[0] not in ("result", "error"):
-                self._run_here(number, message)
+                self._run_here(number, message, kept)
         finally:
             del self._open[number]
-        return self._result(message)
+        return self._result(message, kept)
 
     def _begin(
         self,
@@ -157,14 +163,16 @@ class Calls:
             raise
         return number
 
-    def _result(self, message: Message) -> Any:
+    def _result(self, message: Message, kept: _Kept | None) -> Any:
         """What the answer to a call returns, or raises. Functions that the attempt keeps no longer are forgotten."""
         kind, _, value, unused = message
         for number in unused:
             self._functions.pop(number, None)
-        if kind == "result":
+        if kind != "result":
+            raise self._error(*value)
+        if kept is None:
             return value
-        raise self._error(*value)
+        return [kept[of] if how == "result" else self._error(*of) for how, of in value]
 
     def _error(self, kind: str, *of: Any) -> BaseException:
         if kind == "suspended":
@@ -186,23 +194,21 @@ class Calls:
         self._functions[number] = fn
         return number
 
-    async def _run(
-        self, number: int, message: Message, counted: AbstractContextManager[None] | None = None
-    ) -> None:
+    async def _run(self, number: int, message: Message, kept: _Kept | None = None) -> None:
         _, _, invocation, function, args, kwargs, irreversible, step = message
         task = asyncio.current_task()
         assert task is not None
         before = task.cancelling()
-        inside: AbstractContextManager[None] = counted or (
-            self._siblings.irreversible() if irreversible else self._siblings.outside()
-        )
+        inside: AbstractContextManager[None] = nullcontext()
+        if kept is None:
+            inside = self._siblings.irreversible() if irreversible else self._siblings.outside()
         token = _inside.set(invocation)
         try:
             with inside, _in_step(step):
                 value = await self._awaited(self._functions[function], args, kwargs)
                 if task.cancelling() > before:
                     await asyncio.sleep(0)  # a cancellation that it ordered for itself bites here
-            self.send("returned", number, invocation, value)
+            self.send("returned", number, invocation, _keep(value, invocation, kept))
         except Exception as error:  # noqa: BLE001 - the attempt gets it
             self._send_raised(number, invocation, error)
         except BaseException as error:
@@ -221,7 +227,7 @@ class Calls:
             value = await asyncio.get_running_loop().run_in_executor(None, call)
         return await value if inspect.isawaitable(value) else value
 
-    def _run_here(self, number: int, message: Message) -> None:
+    def _run_here(self, number: int, message: Message, kept: _Kept | None) -> None:
         _, _, invocation, function, args, kwargs, _, step = message
         token = _inside.set(invocation)
         try:
@@ -229,7 +235,7 @@ class Calls:
                 value = self._functions[function](*args, **kwargs)
                 if inspect.isawaitable(value):
                     value = CodeLoop.run_once(value)
-            self.send("returned", number, invocation, value)
+            self.send("returned", number, invocation, _keep(value, invocation, kept))
         except Exception as error:  # noqa: BLE001 - the attempt gets it
             self._send_raised(number, invocation, error)
         except BaseException as error:  # noqa: BLE001 - exits included
@@ -264,6 +270,14 @@ class Calls:
             self.send(
                 "raised", number, invocation, "error", key, (describe(error), note_of(error)), is_agents
             )
+
+
+def _keep(value: Any, invocation: int, kept: _Kept | None) -> Any:
+    """What crosses of a result: its number in place of one that is kept."""
+    if kept is None:
+        return value
+    kept[invocation] = value
+    return invocation
 
 
 @contextmanager

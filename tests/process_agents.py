@@ -342,6 +342,24 @@ def undoes_plainly(ctx: BlockingContext, args: dict[str, Any]) -> None:
     raise AgentError("no", code="cause")
 
 
+def _cannot() -> None:
+    raise ValueError("cannot") from KeyError("why")
+
+
+def _cannot_by_code() -> None:
+    raise AgentError("cannot", code="cannot_undo", why=[1])
+
+
+_UNDONE_BY = {"cannot": _cannot, "cannot_by_code": _cannot_by_code}
+
+
+@agent("@process/cannot_be_undone", isolation="process")
+def cannot_be_undone(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    """Fails, and so does what undoes it."""
+    ctx.on_failure("undo", _UNDONE_BY[args["by"]])
+    raise AgentError("no", code="cause")
+
+
 @agent("@process/secret", isolation="process")
 def secret(ctx: BlockingContext, args: dict[str, Any]) -> dict[str, Any]:
     """Reads a secret."""

@@ -120,6 +120,22 @@ def test_a_run_in_a_process_of_its_own_is_undone_there(name: str, tmp_path: Path
     assert (result.error["code"], file.read_text().split()) == ("cause", ["b", "a"])
 
 
+@pytest.mark.parametrize(
+    ("by", "code", "message", "details"),
+    [
+        ("cannot", "agent_error", "ValueError: cannot (caused by KeyError: 'why') (in compensation 'undo')", None),
+        ("cannot_by_code", "cannot_undo", "cannot", {"why": [1]}),
+    ],
+)  # fmt: skip
+def test_what_a_compensation_raises_reads_the_same_from_a_thread_and_a_process(
+    by: str, code: str, message: str, details: Any
+) -> None:
+    plain = agent("@undo/cannot_be_undone")(process_agents.cannot_be_undone)
+    for outcome in (run(plain, {"by": by}), run("@process/cannot_be_undone", {"by": by}, processes=True)):
+        error = outcome.of_type("compensated")[-1]["error"]
+        assert (error["code"], error["message"], error.get("details")) == (code, message, details)
+
+
 def _log(result: Outcome) -> list[str]:
     """The events of a run's end, compensations by their names."""
     shown = {"compensate", "compensated", "fail", "stop", "expire"}

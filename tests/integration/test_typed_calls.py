@@ -293,6 +293,44 @@ def test_failures_are_among_the_values_of_mapped_children(fn: Any) -> None:
     assert (outcome.error, outcome.output) == (None, ["1", "ChildFailed", "2"])
 
 
+class Negative(Exception):
+    """Of the author's own."""
+
+
+def _fail() -> Any:
+    raise Negative("no")
+
+
+async def _fail_too() -> Any:
+    return _fail()
+
+
+async def _gathered(ctx: Context, args: Any) -> list[str]:
+    one = Line(amount=Decimal(1))
+    calls = (ctx.run(_child, one), ctx.map(_child, [one]), ctx.step("photo", photo), _fail_too())
+    *found, failure = await ctx.gather(*calls, return_exceptions=True)
+    assert found == [PHOTO, [PHOTO], PHOTO]
+    return [type(failure).__name__, str(failure)]
+
+
+agent("@calls/gathered")(_gathered)
+
+
+@agent("@calls/gathered_in_process", isolation="process")
+def _gathered_in_process(ctx: BlockingContext, args: Any) -> list[str]:
+    one = Line(amount=Decimal(1))
+    calls = (lambda: ctx.run(_child, one), lambda: ctx.map(_child, [one]), photo, _fail)
+    *found, failure = ctx.gather(*calls, return_exceptions=True)
+    assert found == [PHOTO, [PHOTO], PHOTO]
+    return [type(failure).__name__, str(failure)]
+
+
+@pytest.mark.parametrize("fn", [_gathered, _away(_gathered), _gathered_in_process])
+def test_gathered_calls_give_the_values_and_failures_that_they_give_alone(fn: Any) -> None:
+    outcome = run(fn, processes=fn is _gathered_in_process)
+    assert (outcome.error, outcome.output) == (None, ["Negative", "no"])
+
+
 class Counted(BaseModel):
     number: int
     raw: bytes = b""

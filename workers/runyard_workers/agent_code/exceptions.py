@@ -27,6 +27,13 @@ _PLAIN: Final[dict[type[BaseException], str]] = {
 }
 
 
+class Described:
+    """An exception in the place of another that was described where it was raised."""
+
+    described: dict[str, Any]
+    sentence: str
+
+
 def kind_of(error: BaseException) -> str:
     """The name of the exception's type."""
     return json_form.name(str(type(error).__name__))[:200]
@@ -58,11 +65,26 @@ def shortened(text: str) -> str:
 
 def summary(error: BaseException) -> str:
     """A sentence with the type, the text, the step it was raised in, the errors of a group and the causes."""
+    words = sentence(error)
+    where = note_of(error)
+    return shortened(f"{words} (in {where})" if where else words)
+
+
+def sentence(error: BaseException) -> str:
+    """The same without the step."""
+    if issubclass(type(error), Described):  # an exception may lie about its class
+        return str(error.sentence)  # type: ignore[attr-defined]
+    try:
+        return _sentence(error)
+    except BaseException:  # noqa: BLE001 - what it asks of an exception may be its author's code
+        return kind_of(error)
+
+
+def _sentence(error: BaseException) -> str:
     words = _one(error)
     for _, cause in zip(range(_MOST_CAUSES), _causes(error), strict=False):
         words += f" (caused by {_one(cause)})"
-    where = note_of(error)
-    return shortened(f"{words} (in {where})" if where else words)
+    return shortened(words)
 
 
 def within(error: BaseException, where: str) -> None:

@@ -28,7 +28,7 @@ class AgentFailed(Exception):
         super().__init__(failure.message)
 
 
-def of_agent(error: Exception) -> AgentFailed:
+def of_agent(error: BaseException) -> AgentFailed:
     """What `error` means when the agent's own code raised it: an outage that it met is no outage of ours."""
     try:
         return AgentFailed(of_error(error, own=True))

@@ -8,17 +8,11 @@ from typing import Any, Final
 from runyard import json_form
 from runyard.errors import StepFailed
 from runyard.json_form import NotJson
-from runyard_workers.agent_code.exceptions import kind_of, text_of
+from runyard_workers.agent_code.exceptions import Described, kind_of, text_of
 
 _MOST_BYTES: Final = 16 * 2**10  # of arguments and attributes
 _MOST_INNER: Final = 20  # errors of a group
 _DEEPEST: Final = 5  # groups in groups
-
-
-class Described:
-    """An exception in the place of another that was described where it was raised."""
-
-    described: dict[str, Any]
 
 
 def describe(error: BaseException, depth: int = 0) -> dict[str, Any]:

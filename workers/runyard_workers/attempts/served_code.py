@@ -13,8 +13,9 @@ from weakref import ref
 from runyard import steps
 from runyard.errors import AgentError, Cancelled
 from runyard_common import tracing
-from runyard_workers.agent_code.exceptions import abnormal, note_of, within
-from runyard_workers.agent_code.raised import Described, describe
+from runyard_common.runs.rules.lifecycle import Cause
+from runyard_workers.agent_code.exceptions import Described, abnormal, note_of, within
+from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.isolation.siblings import Siblings
@@ -31,18 +32,21 @@ _irreversible: ContextVar[bool] = ContextVar("runyard_serving_irreversible", def
 class _Raised(Exception, Described):
     """What a function of the code has raised where it ran; `key` is its number there."""
 
-    def __init__(self, key: int, described: dict[str, Any]) -> None:
+    def __init__(self, key: int, described: dict[str, Any], sentence: str) -> None:
         self.key = key
         self.described = described
+        self.sentence = sentence
         super().__init__(described["message"])
 
 
 class _RaisedAgentError(_Raised, AgentError):
-    """The same of an `AgentError`."""
+    """The same of an `AgentError`, which means `failure` for its run."""
 
-    def __init__(self, key: int, described: dict[str, Any]) -> None:
-        AgentError.__init__(self, described["message"])
-        _Raised.__init__(self, key, described)
+    def __init__(self, key: int, described: dict[str, Any], sentence: str, failure: dict[str, Any]) -> None:
+        _Raised.__init__(self, key, described, sentence)
+        AgentError.__init__(self, described["message"], code=failure["code"], retryable=failure["retryable"])
+        self.retry_after, self.details = failure["retry_after"], failure["details"]
+        self.cause = Cause(failure["cause"])
 
 
 class _RemoteSiblings(Siblings):
@@ -247,7 +251,12 @@ class ServedCode:
             self._contexts.pop(invocation, None)
 
     def _raised(
-        self, invocation: int, kind: str, key: int, described: Sequence[Any] | None, is_agents: bool
+        self,
+        invocation: int,
+        kind: str,
+        key: int,
+        described: Sequence[Any] | None,
+        failure: dict[str, Any] | None,
     ) -> None:
         future = self._invocations.pop(invocation, None)
         if future is None or future.done():
@@ -258,8 +267,12 @@ class ServedCode:
         elif kind == "cancelled" or described is None:
             error = Cancelled(self._attempt.ended_by or "cancelled")
         else:
-            found, where = described
-            error = (_RaisedAgentError if is_agents else _Raised)(key, found)
+            found, where, sentence = described
+            error = (
+                _Raised(key, found, sentence)
+                if failure is None
+                else _RaisedAgentError(key, found, sentence, failure)
+            )
             if where:
                 within(error, where)
         future.set_exception(error)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
@@ -23,7 +23,8 @@ from typing import Any, Final
 from runyard import steps
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common import tracing
-from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, within
+from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, sentence, within
+from runyard_workers.agent_code.failures import of_agent
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.processes import wire
@@ -260,16 +261,15 @@ class Calls:
     def _send_raised(self, number: int, invocation: int, error: BaseException) -> None:
         kind = type(error)
         if issubclass(kind, Suspension):
-            self.send("raised", number, invocation, "suspended", None, None, False)
+            self.send("raised", number, invocation, "suspended", None, None, None)
         elif issubclass(kind, Cancelled | asyncio.CancelledError):
-            self.send("raised", number, invocation, "cancelled", None, None, False)
+            self.send("raised", number, invocation, "cancelled", None, None, None)
         else:
             key = next(self._numbers)
             self._raised[key] = error
-            is_agents = issubclass(kind, AgentError)
-            self.send(
-                "raised", number, invocation, "error", key, (describe(error), note_of(error)), is_agents
-            )
+            sent = (describe(error), note_of(error), sentence(error))
+            failure = asdict(of_agent(error).failure) if issubclass(kind, AgentError) else None
+            self.send("raised", number, invocation, "error", key, sent, failure)
 
 
 def _keep(value: Any, invocation: int, kept: _Kept | None) -> Any:

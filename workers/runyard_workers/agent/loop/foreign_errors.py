@@ -28,7 +28,7 @@ from pydantic_ai.exceptions import (
 
 from runyard.errors import AgentError
 from runyard_workers.agent.loop.provider_errors import translate, truncated
-from runyard_workers.agent_code.raised import Described
+from runyard_workers.agent_code.exceptions import Described
 
 _DEEPEST: Final = 6
 _CUT: Final = re.compile(r"finish_reason='length'|max_output_tokens")

@@ -51,6 +51,7 @@ async def works(ctx: Context, args: dict[str, Any]) -> int:
     AT_WORK[0] += 1
     AT_WORK[1] = max(AT_WORK)
     await asyncio.sleep(0.01)
+    await until(lambda: AT_WORK[1] >= args.get("together", 0), seconds=60)
     AT_WORK[0] -= 1
     if args["n"] == args.get("fails"):
         raise AgentError("no", code="refused")
@@ -58,7 +59,7 @@ async def works(ctx: Context, args: dict[str, Any]) -> int:
 
 
 async def maps(ctx: Context, args: dict[str, Any]) -> Any:
-    each = [{"n": n, "fails": args.get("fails")} for n in range(args["count"])]
+    each = [args | {"n": n} for n in range(args["count"])]
     return await ctx.map(args["agent"], each, concurrency=args["at_once"])
 
 
@@ -181,7 +182,7 @@ async def test_events_are_an_organisations_own(site: Installation) -> None:
 async def test_no_more_children_of_a_map_are_at_work_than_its_bound(site: Installation) -> None:
     AT_WORK[:] = [0, 0]
     child, parent = site.publish(works), site.publish(maps)
-    task_id = await site.submit(parent, {"agent": child, "count": 40, "at_once": 3})
+    task_id = await site.submit(parent, {"agent": child, "count": 40, "at_once": 3, "together": 3})
     task = await site.ended(task_id)
     assert task.output == list(range(40))
     assert AT_WORK[1] == 3

@@ -42,7 +42,8 @@ export function attempts(events) {
     close(at);
     now = wait(found, event, at, status, cause);
   }
-  return found.filter((span) => span.kind === "attempt" || span.end === null || span.end - span.start > 20);
+  // A short wait for a place is not worth a row; a question is, however quickly it was answered.
+  return found.filter((span) => span.kind === "attempt" || span.asked || span.end === null || span.end - span.start > 20);
 }
 
 function wait(found, event, at, status, cause) {

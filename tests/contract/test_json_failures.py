@@ -87,6 +87,8 @@ HOME = {
     "members set-password": "missing@example.com",
     "members reset-second-factor": "missing@example.com",
     "secrets reseal": "",
+    "orgs list": "",
+    "orgs export": "default --to acme.zip",
     "console": "",
 }
 PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "profiles use": "nowhere"}
@@ -253,6 +255,8 @@ def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
         "members set-password",
         "members reset-second-factor",
         "secrets reseal",
+        "orgs list",
+        "orgs export",
         "secrets list",
         "secrets set",
         "secrets delete",

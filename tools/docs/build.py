@@ -33,6 +33,7 @@ CONTENTS = {
     ],
     "Run it": [
         "docs/operations",
+        "docs/privacy",
         "docs/sizing",
         "docs/upgrading",
         "docs/deployment",

@@ -21,6 +21,7 @@ from runyard_launch.cli import (
     login,
     members,
     operations,
+    privacy,
     replay,
     runs,
     schedules,
@@ -273,7 +274,7 @@ for group, name in (
     (runs.run_app, None), (replay.replay_app, None), (watching.app, "tasks"),
     (agents.app, "agents"), (schedules.app, "schedules"), (events.app, "events"), (webhooks.app, "webhooks"),
     (limits.app, "limits"), (operations.workers_app, "workers"), (operations.usage_app, None),
-    (keys.app, "keys"), (members.app, "members"),
+    (keys.app, "keys"), (members.app, "members"), (privacy.orgs_app, "orgs"),
     (backups.app, None), (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)

@@ -334,3 +334,13 @@ def identity_id(store: Store) -> str:
         found = identity.organisation_named(conn, "default")
     assert found is not None
     return str(found.id)
+
+
+def test_an_organisation_is_exported_by_its_name(store: Store, run: Run, tmp_path: Path) -> None:
+    assert "default" in run("orgs", "list").stdout
+    done = run("orgs", "export", "default", "--to", "default.zip", "--json")
+    made = json.loads(done.stdout)
+    assert (made["organisation"], made["counts"]["api_keys"]) == (identity_id(store), 1)
+    again = run("orgs", "export", "default", "--to", "default.zip", "--json")
+    assert (again.exit_code, json.loads(again.stderr)["error"]["code"]) == (2, "files_exist")
+    assert run("orgs", "export", "nobody", "--to", "n.zip").exit_code == 2

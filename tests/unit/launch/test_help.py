@@ -32,6 +32,7 @@ EXAMPLES = {
     "keys create",
     "keys rotate-secret",
     "members invite",
+    "orgs export",
     "login",
     "tasks watch",
     "tasks logs",

@@ -72,6 +72,12 @@ def folder(home: Path, org_id: str) -> Path:
     return home / "datastores" / org_id
 
 
+def files(home: Path, org_id: str) -> list[Path]:
+    """The files in that folder; a link is none of them."""
+    found = sorted(folder(home, org_id).rglob("*"))
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
 def create(
     tx: Tx,
     sealer: Sealer,

@@ -1,0 +1,1 @@
+"""What there is of an organisation or a person, in the database."""

@@ -1,4 +1,4 @@
-"""A row of every table for an organisation, or several, made from the schema: what the rules of ownership are tried on."""
+"""A row of every table for an organisation, made from the schema: what the rules of ownership are tried on."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ def conditions(conn: Connection, name: str, org_id: str) -> Iterator[ColumnEleme
         for owners in owner_ids(conn, rule, org_id):
             yield table.c[rule.column].in_(owners)
     elif rule.whose is Whose.PERSON:
-        people = select(Member.user_id).where(Member.org_id == org_id)
-        yield table.c[rule.column].in_(people)
+        persons = select(Member.user_id).where(Member.org_id == org_id)
+        yield table.c[rule.column].in_(persons)
 
 
 def owner_ids(conn: Connection, rule: Rule, org_id: str) -> Iterator[list[str]]:

@@ -17,13 +17,13 @@ class Whose(StrEnum):
     ORGANISATION = "organisation"  # `column` has its id
     OWNER = "owner"  # whose the row is that `column` names, of the table `owner`
     PERSON = "person"  # `column` has the id of the person
-    INSTALLATION = "installation"  # nobody's: how the server itself works
-    PASSING = "passing"  # nobody's, and gone in seconds; it may name anything
+    INSTALLATION = "installation"  # the server's own: how it works
+    PASSING = "passing"  # the server's own, and gone in seconds; it may name anything
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Whose the rows of a table are, and what of them an export has.
+    """Whose the rows of a table are, and which parts of them an export has.
 
     `hidden` columns are never exported. `left_out` is why no row is; empty: they are. `by` are the columns that name
     the person who did it, as an actor; `about` those whose JSON or text may name people. `elsewhere` has the
@@ -40,9 +40,9 @@ class Rule:
     elsewhere: str = ""
 
 
-_WORKING: Final = "how the server works; it says nothing that other tables do not"
+_WORKING: Final = "how the server works; it has nothing that other tables do not"
 _HASHES: Final = "it has hashes alone"
-_OF_PEOPLE: Final = "it is a person's: runyard users export"
+_OF_A_PERSON: Final = "it is a person's: runyard users export"
 
 
 def _own(
@@ -61,7 +61,7 @@ def _of(owner: str, column: str, left_out: str = "", about: str = "") -> Rule:
     return Rule(Whose.OWNER, column, owner, left_out=left_out, about=tuple(about.split()))
 
 
-def _of_person(column: str = "user_id", hidden: str = "", left_out: str = _OF_PEOPLE) -> Rule:
+def _of_person(column: str = "user_id", hidden: str = "", left_out: str = _OF_A_PERSON) -> Rule:
     return Rule(Whose.PERSON, column, hidden=frozenset(hidden.split()), left_out=left_out)
 
 

@@ -83,9 +83,9 @@ def test_contents_are_written_once_and_what_is_missing_is_named(store: Store, ho
     folder.mkdir(parents=True)
     (folder / "sales.db").write_bytes(b"rows")
     with store.begin() as tx:
-        row = dict(tx.conn.execute(select(StoredFile).where(StoredFile.org_id == OURS)).mappings().first())
+        found = tx.conn.execute(select(StoredFile).where(StoredFile.org_id == OURS)).mappings().all()
         for number in range(2):
-            new = row | {"id": f"more-{number}", "sha256": content.sha256}
+            new = dict(found[0]) | {"id": f"more-{number}", "sha256": content.sha256}
             tx.conn.execute(insert(StoredFile), new)
     made = export(store, home)
     with ZipFile(home / "ours.zip") as archive:

@@ -37,14 +37,14 @@ class Api:
 
     def __enter__(self) -> Api:
         self._thread.start()
-        wait_until(lambda: self.server.started or not self._thread.is_alive(), seconds=30)
+        wait_until(lambda: self.server.started or not self._thread.is_alive(), seconds=60)
         assert self.server.started, "the api did not start"
         return self
 
     def __exit__(self, *_: object) -> None:
         self.state.stop_waiting_threadsafe()
         self.server.should_exit = True
-        self._thread.join(15)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     @property
@@ -149,12 +149,12 @@ class Floor:
     def __enter__(self) -> Floor:
         self.api.__enter__()
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over()
-        self._thread.join(20)
+        self._thread.join(60)
         self.api.__exit__()
 
     def client(self, transport: httpx2.BaseTransport | None = None, patience: float = 10.0) -> Client:

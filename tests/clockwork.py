@@ -91,7 +91,7 @@ class Clockwork:
 
     def settle(self) -> None:
         """Wait until what follows the commits so far has been done."""
-        self.writer.submit(admit_freed, frozenset()).result(10)
+        self.writer.submit(admit_freed, frozenset()).result(60)
 
     def tick(self, now: float | str | None = None) -> int:
         """Set the clock and let every scheduler look once; how many runs were made."""

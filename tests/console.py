@@ -33,6 +33,7 @@ def chromium() -> Iterator[Browser]:
             pytrace=False,
         )
     with sync_playwright() as playwright:
+        expect.set_options(timeout=SECONDS)  # also where a page is not of `watched`
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=_QUIET)
         yield browser
         browser.close()

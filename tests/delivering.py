@@ -36,7 +36,8 @@ from runyard_common.webhooks.service.endpoints import EndpointRequest
 from tests import databases
 from tests.fakes.receiver import Received, read_log
 from tests.installation import Recorder
-from tests.stack import PYTHONPATH, ROOT, free_port
+from tests.ports import free_port
+from tests.stack import PYTHONPATH, ROOT
 
 POLICY = OutboundPolicy(allow_private=True)
 AGENT = "@test/logged"
@@ -71,7 +72,7 @@ class Process:
         self._end()
 
     def _end(self) -> None:
-        self._running.wait(20)
+        self._running.wait(60)
         if self._running.stdout is not None:
             self._running.stdout.close()
 

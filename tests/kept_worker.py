@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
 #: The lease of its worker, in seconds.
-LEASE = 2.0
+LEASE = 4.0
 _JSON = {"accept": "application/json"}
 
 
@@ -35,7 +34,7 @@ class KeptWorker:
 
     def __exit__(self, *error: object) -> None:
         self._over.set()
-        self._poster.join(5)
+        self._poster.join(60)
         self.stack.__exit__(*error)
 
     def _keep(self) -> None:
@@ -54,10 +53,12 @@ class KeptWorker:
             alive = any(w["pid"] == pid and w["state"] == "alive" for w in page["data"])
             return alive and self.stack.processes["worker-1"].poll() is None
 
-        wait_until(enlisted, seconds=40)
-        time.sleep(0.3)  # one that has failed its run ends a moment after
-        wait_until(enlisted, seconds=40)
+        wait_until(enlisted, seconds=90)
         self.ends.clear()
+
+    def wait_for_end(self) -> None:
+        """Wait until a worker has ended: it does so a moment after the run that it ends for has failed."""
+        wait_until(lambda: self.ends != [], seconds=60)
 
     @property
     def pid(self) -> int:

@@ -31,7 +31,7 @@ class Launched:
         """Everything it output so far."""
         return self._log.read_text()
 
-    def until(self, wanted: str, seconds: float = 20.0) -> str:
+    def until(self, wanted: str, seconds: float = 60.0) -> str:
         """Its output once `wanted` is in it; fails, with the output, if it ends first."""
         try:
             wait_until(
@@ -42,7 +42,7 @@ class Launched:
         assert wanted in self.output, f"no {wanted!r}:\n{self.output}"
         return self.output
 
-    def end(self, number: signal.Signals | None = None, seconds: float = 60.0) -> tuple[int, str]:
+    def end(self, number: signal.Signals | None = None, seconds: float = 120.0) -> tuple[int, str]:
         """Its exit code and all that it output, after the signal if there is one."""
         if number is not None:
             self.process.send_signal(number)
@@ -72,7 +72,7 @@ def up(log: Path, env: Mapping[str, str], *options: str) -> Iterator[Launched]:
 def refused(env: Mapping[str, str]) -> str:
     """The one sentence of a `runyard up` that cannot start."""
     command = [sys.executable, "-m", "runyard_launch.cli", "up"]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     return done.stderr

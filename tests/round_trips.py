@@ -69,7 +69,7 @@ class RoundTrips:
         self._loop.close()
 
     def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _end_all(self) -> None:
         self._server.close()

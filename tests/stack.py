@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 from runyard_common.settings import Settings
 from runyard_launch.supervisor import process
 from tests import databases
+from tests.ports import free_port
 from tests.servers import ValkeyServer
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ class Stack:
         schedulers: int = 1,
         one_port: bool = False,
         agents: Iterable[str] = (),
-        ready_seconds: float = 60,
+        ready_seconds: float = 120,
         **env: str,
     ) -> None:
         self._ready_seconds = ready_seconds
@@ -121,11 +121,11 @@ class Stack:
         if sig == signal.SIGKILL:
             self.processes[name].wait()
 
-    def end(self, name: str, grace: float = 30) -> int:
+    def end(self, name: str, grace: float = 60) -> int:
         """Stop one process in order; its exit code."""
         return process.end(self.processes[name], grace=grace)
 
-    def wait_ready(self, seconds: float = 60) -> None:
+    def wait_ready(self, seconds: float = 120) -> None:
         """Wait until every api answers and a worker has published the agents."""
         deadline = time.monotonic() + seconds
         for name in self.ports:
@@ -201,7 +201,7 @@ class Stack:
         assert status == 200, (status, body)
         return dict(body)
 
-    def until(self, task_id: str, *statuses: str, seconds: float = 30) -> dict[str, Any]:
+    def until(self, task_id: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
         """Wait for a task to have one of these statuses (default: any terminal one)."""
         wanted = statuses or ("completed", "failed", "stopped")
         deadline = time.monotonic() + seconds
@@ -210,13 +210,6 @@ class Stack:
             time.sleep(0.05)
         return task
 
-    def run(self, agent: str, args: Any = None, seconds: float = 30, **fields: Any) -> dict[str, Any]:
+    def run(self, agent: str, args: Any = None, seconds: float = 60, **fields: Any) -> dict[str, Any]:
         """Submit and wait for the end."""
         return self.until(self.submit(agent, args, **fields), seconds=seconds)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, every: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T], *, seconds: float = 45.0, every: float = 0.02) -> T:
     """The condition's first true value; AssertionError if it stays false for `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -20,7 +20,7 @@ def wait_until(condition: Callable[[], T], *, seconds: float = 20.0, every: floa
         time.sleep(every)
 
 
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 45.0) -> None:
     """The same for coroutines; a condition that reads a database holds up the loop for as long."""
     deadline = time.monotonic() + seconds
     while not condition():

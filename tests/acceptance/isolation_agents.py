@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from runyard import BlockingContext, Context, agent
@@ -81,10 +83,17 @@ async def on_loop(ctx: Context, args: dict[str, Any]) -> None:
 
 async def _work(ctx: Context, args: dict[str, Any]) -> list[int]:
     found = []
-    for number in range(args["steps"]):
+    for number in count(1):
         found.append(await ctx.step(f"step {number}", os.getpid))
         await asyncio.sleep(0.2)
+        if number >= args["steps"] and _may_end(args, found):
+            break
     return found
+
+
+def _may_end(args: dict[str, Any], found: list[int]) -> bool:
+    """With `until`: once that file is there, and this process has done a step."""
+    return "until" not in args or (found[-1] == os.getpid() and Path(args["until"]).exists())
 
 
 @agent("@isolation/neighbour_on_loop")

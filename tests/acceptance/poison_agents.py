@@ -143,11 +143,11 @@ SIGNALS: dict[str, Callable[[], Any]] = {
 async def signals(ctx: Context, args: dict[str, Any]) -> None:
     """Ends the program, as scripts do."""
     SIGNALS[args["how"]]()
-    await asyncio.sleep(1)
+    await asyncio.sleep(60)  # it is ended before
 
 
 @agent("@poison/signals_in_thread")
 def signals_in_thread(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """The same from a thread."""
     SIGNALS[args["how"]]()
-    time.sleep(1)
+    time.sleep(10)  # its run has ended before; the thread is free again when the next test wants it

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.launching import UP_LINE, Launched
-from tests.stack import FOLDERS, ROOT, free_port
+from tests.ports import free_port
+from tests.stack import FOLDERS, ROOT
 
 #: Packages of the project, each with a `part.py` that its agents import.
 NAMES = ("common", "api", "workers", "scheduler", "launch", "tests")

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from runyard_launch.supervisor import process
-from runyard_launch.supervisor.process import free_port
 from tests import compose_file
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]

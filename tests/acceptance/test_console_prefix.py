@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, expect
 
 from tests.console import SECONDS
+from tests.ports import free_port
 from tests.prefix_proxy import proxied
-from tests.stack import Stack, free_port
+from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
 

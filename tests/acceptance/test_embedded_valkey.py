@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from runyard_launch.supervisor import parts
-from runyard_launch.supervisor.process import free_port
 from runyard_launch.supervisor.valkey import Valkey, no_retry
 from tests import servers
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 

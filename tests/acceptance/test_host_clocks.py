@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.delivering import ReceiverProcess
-from tests.stack import ROOT, Stack, free_port
+from tests.ports import free_port
+from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.postgres]

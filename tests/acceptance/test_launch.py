@@ -20,8 +20,8 @@ import pytest
 from runyard_common.settings import Settings
 from runyard_launch.localmodel import engine
 from runyard_launch.supervisor import models, parts, process
-from runyard_launch.supervisor.process import free_port
 from tests.launching import ROOT, Launched, alive
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 Supervise = Callable[..., Launched]

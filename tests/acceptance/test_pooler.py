@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +13,12 @@ import pytest
 from runyard_common.database.engine import Database
 from runyard_common.settings import Settings
 from runyard_common.values.errors import ConfigurationError
+from tests.acceptance import stepping_agents
 from tests.servers import PgBouncer, ServerMissing
 from tests.stack import ROOT, Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,11 @@ def stack(pooler: PgBouncer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Migrated through the pooler, too."""
     folder = tmp_path_factory.mktemp("pooler")
     with Stack(
-        folder, database_url=pooler.url, RUNYARD_DATABASE_POOLER="transaction", RUNYARD_LEASE_SECONDS="2"
+        folder,
+        database_url=pooler.url,
+        agents=[str(stepping_agents.__file__)],
+        RUNYARD_DATABASE_POOLER="transaction",
+        RUNYARD_LEASE_SECONDS="6",
     ) as running:
         yield running
 
@@ -61,15 +65,16 @@ def test_a_schedule_fires_through_the_pooler(stack: Stack) -> None:
     status, made = stack.request("POST", "/api/v1/agents/%40demo%2Fecho/run", body)
     assert status == 202, made
     path = f"/schedules/{made['schedules'][0]['id']}/fires"
-    wait_until(lambda: stack.request("GET", f"/api/v1{path}")[1].get("data"), seconds=30, every=0.2)
+    wait_until(lambda: stack.request("GET", f"/api/v1{path}")[1].get("data"), every=0.2)
 
 
-def test_a_run_is_rescued_through_the_pooler(stack: Stack) -> None:
-    task_id = stack.submit("@demo/blocking_sleeper", {"seconds": 0.3, "steps": 6})
-    wait_until(lambda: stack.task(task_id)["status"] == "running", seconds=20)
+def test_a_run_is_rescued_through_the_pooler(stack: Stack, tmp_path: Path) -> None:
+    task_id = stack.submit("@test/stepping", {"until": str(tmp_path / "enough")})
+    stack.until(task_id, "running")
     stack.kill("worker-1")
+    (tmp_path / "enough").touch()
     stack.start("worker-1")
-    task = stack.until(task_id, seconds=50)
+    task = stack.until(task_id)
     assert (task["status"], task["attempt"]) == ("completed", 2)
 
 
@@ -99,7 +104,7 @@ def test_without_the_setting_the_error_names_it(pooler: PgBouncer, home: Path) -
     env = os.environ | {"RUNYARD_HOME": str(home), "RUNYARD_DATABASE_URL": pooler.url}
     ended = subprocess.run(
         [sys.executable, "-m", "runyard_common.database.migrate"],
-        env=env, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert ended.returncode == 2
     assert "RUNYARD_DATABASE_POOLER=transaction" in ended.stderr
@@ -108,10 +113,8 @@ def test_without_the_setting_the_error_names_it(pooler: PgBouncer, home: Path) -
 
 def test_a_hosted_poolers_own_parameter_in_the_url_is_understood(pooler: PgBouncer) -> None:
     db = Database(Settings(database_url=f"{pooler.url}?pgbouncer=true&prepare_threshold=0").database)
-    began = time.monotonic()
     for _ in range(12):  # past the number of uses after which a statement would be prepared
         with db.read() as conn:
             assert conn.exec_driver_sql("SELECT 1").scalar_one() == 1
     assert db.is_pooled
-    assert time.monotonic() - began < 20
     db.close()

@@ -14,7 +14,7 @@ import pytest
 
 from runyard_launch.supervisor import process
 from tests.acceptance.test_api_process import answers, migrate, start
-from tests.stack import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)

@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.stack import ROOT, free_port
+from tests.ports import free_port
+from tests.stack import ROOT
 from tests.waiting import wait_until
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from runyard_launch.supervisor.process import free_port
 from tests.launching import ROOT, alive, children, command_of, refused, up
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 
@@ -20,7 +21,7 @@ class PgBouncer:
 
     def __init__(self, target: str) -> None:
         self._target = urlsplit(target)
-        self.port = process.free_port()
+        self.port = free_port()
         self._base = Path(tempfile.mkdtemp(prefix="runyard-pgbouncer-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,7 @@ class PgBouncer:
             shutil.chown(self._base, user)
         log = self._base / "pgbouncer.log"
         self._process = process.spawn([program, config], log=log, user=user, cwd=self._base)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

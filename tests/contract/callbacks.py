@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fakes.receiver import Received, read_log
-from tests.stack import ROOT, free_port
+from tests.ports import free_port
+from tests.stack import ROOT
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity as keys
 from runyard_common.identity.service.identity import KeyRequest
 from tests.fakes.model_server import ModelServer
-from tests.stack import Stack, free_port
+from tests.ports import free_port
+from tests.stack import Stack
 from tests.waiting import wait_until
 
 JWT_SECRET = "a secret that only these tests know, 43 long"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.live import Live
 from tests.fakes.model_server import reply
-from tests.stack import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(300)
 

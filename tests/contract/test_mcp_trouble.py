@@ -14,7 +14,7 @@ from tests.contract.frames import run
 from tests.contract.live import Live
 from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import reply
-from tests.stack import free_port
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)

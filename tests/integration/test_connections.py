@@ -23,7 +23,8 @@ from runyard_launch.supervisor import process
 from tests import databases
 from tests.api_server import Api
 from tests.members import key
-from tests.stack import PYTHONPATH, ROOT, free_port
+from tests.ports import free_port
+from tests.stack import PYTHONPATH, ROOT
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)

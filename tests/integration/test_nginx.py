@@ -19,8 +19,9 @@ import pytest
 from runyard import Context
 from tests.api_server import Api, settled, workers_of
 from tests.fakes.authority import Authority
+from tests.ports import free_port
 from tests.prefix_proxy import NGINX
-from tests.stack import ROOT, free_port
+from tests.stack import ROOT
 from tests.waiting import wait_until
 
 FILES = ROOT / "deploy" / "nginx"

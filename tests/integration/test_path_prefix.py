@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from tests.api_server import Api
+from tests.ports import free_port
 from tests.prefix_proxy import NGINX, Proxy, nginx, proxied
-from tests.stack import free_port
 
 PREFIX = "/runyard"
 RUN = "/api/v1/agents/@test/chat/run"

@@ -22,8 +22,9 @@ from runyard_workers.engine import Engine
 from runyard_workers.execution import Execution
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.slots import Slots
+from tests.ports import free_port
 from tests.round_trips import RoundTrips
-from tests.stack import PYTHONPATH, ROOT, free_port
+from tests.stack import PYTHONPATH, ROOT
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]

@@ -15,6 +15,7 @@ import pymysql
 from sqlalchemy.engine import make_url
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 _INSTALL = [
@@ -38,7 +39,7 @@ class MariaDB:
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="runyard-mariadb-"))
-        self.port = process.free_port()
+        self.port = free_port()
         self._user = "nobody" if os.geteuid() == 0 else None  # the server refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
 

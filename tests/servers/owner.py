@@ -21,7 +21,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.valkey import RedisServer, ValkeyServer
 
-_LONGEST_START = 90.0
+_LONGEST_START = 180.0
 
 
 class Server(Protocol):

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 
@@ -23,7 +24,7 @@ class PgBouncer:
         self._target = make_url(target)
         self._pool_size = pool_size
         self.base = Path(tempfile.mkdtemp(prefix="runyard-pgbouncer-"))
-        self.port = process.free_port()
+        self.port = free_port()
         self._user = "nobody" if os.geteuid() == 0 else None  # it refuses to run as root
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,7 @@ class PgBouncer:
         if self._user:
             shutil.chown(self.base, self._user)
         self._process = process.spawn([program, "-q", config], log=self._log, user=self._user, cwd=self.base)
-        self._wait_until_ready(20)
+        self._wait_until_ready(60)
         return self
 
     def __exit__(self, *_: object) -> None:

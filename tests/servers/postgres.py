@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 _INITDB = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -35,7 +36,7 @@ class Postgres:
         self._settings = _SETTINGS | settings
         self.user = _unprivileged_user()
         self.base = Path(tempfile.mkdtemp(prefix="runyard-postgres-"))
-        self.port = process.free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,7 +55,7 @@ class Postgres:
                 user=self.user,
                 cwd=self.base,
             )
-            if init.wait(60):
+            if init.wait(120):
                 raise ServerMissing(f"initdb failed:\n{self._log.read_text()[-2000:]}")
         options = [f"-c{name}={value}" for name, value in self._settings.items()]
         sockets = f"-cunix_socket_directories={self.base}"

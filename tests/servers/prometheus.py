@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 DEPLOYED = Path(__file__).parents[2] / "deploy/prometheus"
@@ -24,7 +25,7 @@ class Prometheus:
 
     def __init__(self, folder: Path, targets: Path) -> None:
         self._folder, self._targets = folder, targets
-        self._port = process.free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Prometheus:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from runyard_launch.supervisor import process
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
@@ -21,7 +22,7 @@ class RabbitMQ:
 
     def __init__(self) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="runyard-rabbitmq-"))
-        self.port, self.dist_port, self.epmd_port = (process.free_port() for _ in range(3))
+        self.port, self.dist_port, self.epmd_port = (free_port() for _ in range(3))
         self.env = self._environment()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._broker: subprocess.Popen[bytes] | None = None
@@ -40,9 +41,9 @@ class RabbitMQ:
         log = self.base / "rabbitmq.log"
         # Left to itself Erlang starts a name server that outlives it; ours is a child like any other.
         self._epmd = process.spawn([epmd], env=self.env, log=log)
-        _wait_for_port(self.epmd_port, self._epmd, 10, log)
+        _wait_for_port(self.epmd_port, self._epmd, 60, log)
         self._broker = process.spawn([_PROGRAMS / "rabbitmq-server"], env=self.env, log=log, cwd=self.base)
-        _wait_for_port(self.port, self._broker, 60, log)
+        _wait_for_port(self.port, self._broker, 120, log)
 
     def stop(self) -> None:
         for child in (self._broker, self._epmd):

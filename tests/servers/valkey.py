@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runyard_launch.supervisor import process
 from runyard_launch.supervisor.valkey import Valkey
+from tests.ports import free_port
 from tests.servers.missing import ServerMissing
 
 
@@ -19,7 +20,7 @@ class ValkeyServer:
     def __init__(self, folder: Path | None = None) -> None:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="runyard-valkey-"))
-        self.valkey = Valkey(self.folder)
+        self.valkey = Valkey(self.folder, port=free_port())
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -29,7 +30,7 @@ class ValkeyServer:
     def start(self) -> None:
         log = self.folder / "valkey.log"
         self._process = process.spawn(self._command(), log=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not self.valkey.ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise ServerMissing(f"{type(self).__name__} did not start:\n{log.read_text()[-2000:]}")

@@ -16,6 +16,15 @@ from tests.stack import Stack
 AGENTS = Path(__file__).parent / "acceptance" / "console_agents"
 WIDTHS = (1400, 390)  # pixels: a desk's screen, a telephone
 SECONDS = 20_000.0  # milliseconds, on a machine that is busy with other things
+#: Keeps the text of each toast: it is on the page for seconds, which a test on a busy machine may miss.
+NOTE_TOASTS = """
+window.toasted = [];
+new MutationObserver((changes) => {
+  for (const node of changes.flatMap((change) => [...change.addedNodes])) {
+    if (node.matches?.(".toast")) window.toasted.push(node.textContent);
+  }
+}).observe(document, { childList: true, subtree: true });
+"""
 _CHROMIUM = Path("/usr/bin/chromium")
 _QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 _QUIET += ["--disable-component-update", "--disable-sync"]
@@ -48,6 +57,7 @@ def watched(browser: Browser, width: int | None = None, **context: Any) -> Itera
     if width is not None:
         context["viewport"] = {"width": width, "height": 900}
     opened = browser.new_context(**context)
+    opened.add_init_script(NOTE_TOASTS)
     page = opened.new_page()
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
@@ -84,7 +94,14 @@ def go(page: Page, address: str) -> None:
 def open_run(page: Page, task_id: str) -> None:
     """Open a run's page and wait for its first event."""
     go(page, f"runs/{task_id}")
+    expect(page.locator(".sub code", has_text=task_id)).to_be_visible()  # and no longer another run's
     expect(page.locator("#log li").first).to_be_visible()
+
+
+def expect_toast(page: Page, text: str) -> None:
+    """Wait until a toast with this text has been shown since the page was loaded, and forget those so far."""
+    page.wait_for_function("(text) => window.toasted.some((shown) => shown.includes(text))", arg=text)
+    page.evaluate("window.toasted.length = 0")
 
 
 def fits(page: Page) -> bool:

@@ -12,9 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from runyard_common.identity.service import sign_in_links
 from tests.axe import violations
-from tests.console import AGENTS, SECONDS, go, open_run
+from tests.console import AGENTS, SECONDS, expect_toast, go, open_run
 from tests.stack import Stack
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 HOSTILE = "<script>window.broken = 1</script>"
@@ -231,7 +230,7 @@ def test_schedules_are_listed_and_acted_on(page: Page, stack: Stack) -> None:
     page.get_by_role("link", name="Schedules").click()
     row = page.get_by_role("listitem").filter(has_text="Mornings")
     row.get_by_role("button", name="Run now").click()
-    expect(page.locator("#toasts")).to_contain_text("Run now: done")
+    expect_toast(page, "Run now: done")
     row.get_by_role("button", name="Pause").click()
     expect(row).to_contain_text("paused")
     row.get_by_role("button", name="Resume").click()
@@ -270,7 +269,7 @@ def test_many_pages_stay_live_and_leave_connections_free(page: Page, stack: Stac
 
 
 def test_a_hidden_page_gives_its_connection_back_and_goes_on_where_it_was(page: Page, stack: Stack) -> None:
-    task_id = stack.submit("@demo/sleeper", {"seconds": 3})
+    task_id = stack.submit("@console/streamer", {})
     open_run(page, task_id)
     show = """(state) => {
         Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
@@ -280,7 +279,8 @@ def test_a_hidden_page_gives_its_connection_back_and_goes_on_where_it_was(page: 
     page.wait_for_function(f"({locks})().then((n) => n === 2)")
     page.evaluate(show, "hidden")
     page.wait_for_function(f"({locks})().then((n) => n === 0)")
-    wait_until(lambda: stack.request("GET", f"/tasks/{task_id}")[1]["status"] == "completed", seconds=30)
+    stack.request("POST", f"/tasks/{task_id}/message", {"message": "enough"})
+    assert stack.until(task_id)["status"] == "completed"
     assert "finish" not in page.locator("#log b").all_inner_texts()
     page.evaluate(show, "visible")
     expect(page.locator("#log li").last).to_contain_text("finish")

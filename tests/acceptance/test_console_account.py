@@ -12,7 +12,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.console import AGENTS, SECONDS
+from tests.console import AGENTS, NOTE_TOASTS, SECONDS, expect_toast
 from tests.fakes.oidc_provider import provider
 from tests.stack import Stack
 
@@ -33,6 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def page(browser: Browser) -> Iterator[Page]:
     """A browser of its own, in which an error of a script fails the test."""
     context = browser.new_context()
+    context.add_init_script(NOTE_TOASTS)
     page = context.new_page()
     page.set_default_timeout(SECONDS)
     expect.set_options(timeout=SECONDS)
@@ -82,7 +83,7 @@ def test_a_person_ends_their_other_sign_ins_and_changes_the_password(
     expect(page.get_by_role("alert")).to_contain_text("guessed too easily")
     page.get_by_label("New password").fill("three plain herons")
     page.get_by_role("button", name="Change the password").click()
-    expect(page.locator("#toasts")).to_contain_text("Changed.")
+    expect_toast(page, "Changed.")
 
 
 def test_a_password_that_the_operator_set_is_changed_before_the_console_opens(
@@ -108,7 +109,9 @@ def test_a_person_sets_up_an_authenticator_and_signs_in_with_its_code_and_a_reco
     page.locator("#factor-password").fill("a fine password")
     page.get_by_role("button", name="Set up an authenticator").click()
     expect(page.get_by_alt_text("QR code of the secret")).to_be_visible()
-    assert page.get_by_alt_text("QR code of the secret").evaluate("image => image.naturalWidth") > 0
+    page.wait_for_function(
+        "[...document.images].some((one) => one.alt.startsWith('QR') && one.naturalWidth > 0)"
+    )
     totp = pyotp.TOTP(page.locator("#secret").inner_text())
     page.get_by_label("Code of the authenticator").fill(totp.now())
     page.get_by_role("button", name="Confirm").click()

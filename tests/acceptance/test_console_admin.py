@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.axe import violations
-from tests.console import AGENTS, WIDTHS, fits, go, sign_in, watched
+from tests.console import AGENTS, WIDTHS, expect_toast, fits, go, sign_in, watched
 from tests.stack import Stack
 
 pytestmark = pytest.mark.timeout(180)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An installation with one worker."""
-    with Stack(tmp_path_factory.mktemp("admin"), agents=[str(AGENTS)], RUNYARD_LEASE_SECONDS="2") as stack:
+    with Stack(tmp_path_factory.mktemp("admin"), agents=[str(AGENTS)]) as stack:
         yield stack
 
 
@@ -147,11 +147,11 @@ def test_a_webhook_from_its_making_to_its_end(page: Page, stack: Stack, receiver
     assert violations(page) == []
     press(dialog, "Close")
     press(first, "Redeliver")
-    expect(page.locator("#toasts")).to_contain_text("under the id it had")
+    expect_toast(page, "under the id it had")
     press(page, "Replay …")
     dialog.get_by_label("Which").select_option("")
     press(dialog, "Send them again")
-    expect(page.locator("#toasts")).to_contain_text("on their way again")
+    expect_toast(page, "on their way again")
     press(page, "Delete")
     confirm(page, "Delete")
     expect(page.get_by_role("heading", level=1)).to_have_text("Webhooks")
@@ -268,7 +268,7 @@ def test_a_person_is_invited_joins_changes_role_and_is_removed(
         expect(row(page, email)).to_contain_text("Grace")
         page.get_by_label(f"Role of {email}").select_option("viewer")
         confirm(page, "Change role")
-        expect(page.locator("#toasts")).to_contain_text("Changed.")
+        expect_toast(page, "Changed.")
         other.reload()
         expect(other.locator("#who")).to_contain_text("viewer")
         for group in ("Members", "Keys", "Secrets", "Audit log"):  # only what a viewer may see
@@ -295,7 +295,7 @@ def test_a_secret_is_set_changed_and_deleted_and_never_shown(page: Page, stack: 
     expect(dialog.get_by_label("Value")).to_have_value("")
     dialog.get_by_label("Value").fill("a second value")
     press(dialog, "Set the value")
-    expect(page.locator("#toasts")).to_contain_text("new value")
+    expect_toast(page, "new value")
     assert "a second value" not in page.content()
     assert violations(page) == []
     press(row(page, "STRIPE_KEY"), "Delete")
@@ -329,7 +329,7 @@ def test_the_organisation_is_set_up_and_the_operator_sees_to_all(page: Page, sta
     page.get_by_label("Name", exact=True).fill("Acme")
     page.get_by_label("Failed runs").fill("90")
     press(page, "Save")
-    expect(page.locator("#toasts")).to_contain_text("Saved.")
+    expect_toast(page, "Saved.")
     status, own = stack.request("GET", "/api/v1/organisation")
     assert (status, own["name"], own["retention"]["failed"]) == (200, "Acme", 90)
     press(page, "New organisation")

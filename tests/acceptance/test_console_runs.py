@@ -15,8 +15,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.axe import violations
-from tests.console import AGENTS, WIDTHS, fits, go, open_run, sign_in, watched
+from tests.console import AGENTS, WIDTHS, expect_toast, fits, go, open_run, sign_in, watched
 from tests.stack import Stack
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -86,6 +87,13 @@ def errand(stack: Stack, **args: object) -> str:
     return task_id
 
 
+def waiting_again(stack: Stack, task_id: str) -> str | None:
+    """The run that repeats another, once it waits for an answer."""
+    _, page = stack.request("GET", "/api/v1/tasks?status=waiting_for_input&limit=100")
+    ids = [task["task_id"] for task in page["data"]]
+    return next((one for one in ids if stack.task(one)["retry_of"] == task_id), None)
+
+
 def test_runs_are_found_by_filters_in_the_address_and_kept_as_a_view(wide: Page, stack: Stack) -> None:
     task = stack.run("@demo/echo", {"n": 4711}, session_id="birds")
     task_id, session = task["task_id"], task["session_id"]
@@ -111,7 +119,7 @@ def test_runs_are_found_by_filters_in_the_address_and_kept_as_a_view(wide: Page,
     wide.get_by_label("Name").fill("Birds")
     wide.keyboard.press("Enter")
     wide.get_by_role("button", name="Copy link").click()
-    expect(wide.locator("#toasts")).to_contain_text("Link copied")
+    expect_toast(wide, "Link copied")
     assert wide.evaluate("navigator.clipboard.readText()") == wide.url
     go(wide, "runs")
     expect(row(wide, failed)).to_be_visible()
@@ -159,6 +167,8 @@ def test_columns_are_chosen_and_what_is_filtered_is_exported(wide: Page, stack: 
 
 def test_many_runs_are_cancelled_and_retried_after_a_question(wide: Page, stack: Stack) -> None:
     waiting = [stack.submit("@console/order", {"item": "Tea", "size": "small"}) for _ in range(3)]
+    for task_id in waiting:
+        stack.until(task_id, "waiting_for_input")
     done = stack.run("@demo/echo", {"n": 1})["task_id"]
     go(wide, "runs")
     for task_id in (*waiting[:2], done):
@@ -179,7 +189,11 @@ def test_many_runs_are_cancelled_and_retried_after_a_question(wide: Page, stack:
     chosen.get_by_role("button", name="Retry selected").click()
     wide.get_by_role("dialog").get_by_role("button", name="Retry them").click()
     expect(wide.locator(".result")).to_have_text("Started 1 run again. 1 run neither failed nor was stopped.")
+    again = wait_until(lambda: waiting_again(stack, waiting[0]))
     wide.get_by_role("group", name="Status").get_by_role("button", name="needs an answer").click()
+    for task_id in (again, waiting[2]):
+        expect(row(wide, task_id)).to_be_visible()
+    expect(row(wide, done)).to_have_count(0)
     wide.get_by_role("checkbox", name="Select all shown").check()
     chosen.get_by_role("button", name="Cancel selected").click()
     wide.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
@@ -255,7 +269,7 @@ def test_the_parts_of_a_run_have_tabs_with_addresses(wide: Page, stack: Stack) -
         assert wide.url.endswith("tab=deliveries")
         looks_well(wide)
         again.click()
-        expect(wide.locator("#toasts")).to_contain_text("It is sent again.")
+        expect_toast(wide, "It is sent again.")
         events = tab(wide, "Events")
         events.get_by_label("Type of event").select_option("ask")
         events.locator("summary").first.click()

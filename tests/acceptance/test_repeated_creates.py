@@ -142,12 +142,15 @@ def creating(stack: Stack) -> dict[str, tuple[str, Any]]:
     """The calls that take an Idempotency-Key: their path and body, by the operation's name."""
     done = stack.run(ECHO, {}, session_id="to-fork", seconds=60)
     invoice = {"lines": [{"amount": 1}]}
-    asked = stack.until(stack.submit("@demo/invoice_check", invoice), "waiting_for_input", seconds=60)
-    task, native = f"/api/v1/tasks/{asked['task_id']}", "/api/v1"
+    asked, linked = (
+        stack.until(stack.submit("@demo/invoice_check", invoice), "waiting_for_input")["task_id"]
+        for _ in range(2)
+    )
+    native = "/api/v1"
     _, plan = stack.request("POST", f"{native}/schedules", PLAN)
     return {
-        "native.make_link": (f"{task}/answer-links", {}),
-        "native.send_message": (f"{task}/message", {"message": "ok"}),
+        "native.make_link": (f"{native}/tasks/{linked}/answer-links", {}),
+        "native.send_message": (f"{native}/tasks/{asked}/message", {"message": "ok"}),
         "native.run": (RUN, {"args": {}}),
         "native.send_event": (f"{native}/events", {"name": "paid"}),
         "native.retry": (f"{native}/tasks/{done['task_id']}/retry", {}),
@@ -214,8 +217,6 @@ def test_every_call_that_creates_answers_its_repetition_and_makes_nothing_twice(
         name: ids(answer) for name, (_, _, answer) in again.items()
     }
     assert counts(stack) == made
-    for name in ("worker-1", "scheduler-1"):
-        stack.start(name)
 
 
 def ids(answer: Any) -> dict[str, Any]:

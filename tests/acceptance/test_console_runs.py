@@ -87,11 +87,11 @@ def errand(stack: Stack, **args: object) -> str:
     return task_id
 
 
-def waiting_again(stack: Stack, task_id: str) -> str | None:
-    """The run that repeats another, once it waits for an answer."""
+def waiting_again(stack: Stack, task_id: str) -> str:
+    """The run that repeats another, once it waits for an answer; an empty text until then."""
     _, page = stack.request("GET", "/api/v1/tasks?status=waiting_for_input&limit=100")
     ids = [task["task_id"] for task in page["data"]]
-    return next((one for one in ids if stack.task(one)["retry_of"] == task_id), None)
+    return next((one for one in ids if stack.task(one)["retry_of"] == task_id), "")
 
 
 def test_runs_are_found_by_filters_in_the_address_and_kept_as_a_view(wide: Page, stack: Stack) -> None:

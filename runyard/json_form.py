@@ -291,11 +291,18 @@ def _text_of(error: BaseException) -> str:
 
 
 def _dumped(value: Any) -> Any:
+    kind = type(value)
+    is_model = hasattr(kind, "__pydantic_core_schema__")
+    agreed = _model_bytes().serializer(kind) if is_model else None
     try:
-        dumped = value.model_dump(mode="json", by_alias=True)  # as the schema of its input has it
+        if agreed is None:
+            dumped = value.model_dump(mode="json", by_alias=True)  # as the schema of its input has it
+        else:
+            dumped = agreed.to_python(value, mode="json", by_alias=True)
     except (TypeError, ValueError):
-        # A field that the model cannot write has the form it has elsewhere; bytes have the one that the model reads.
-        return _Walk(_bytes_of(value)).convert(value.model_dump(by_alias=True), 0)
+        # A field that the model cannot write has the form it has elsewhere; bytes have the one that the model has.
+        writes = _model_bytes().writer(kind, _utf8, _base64) if is_model else _utf8
+        return _Walk(writes).convert(value.model_dump(by_alias=True), 0)
     if _may_have_null(dumped):  # a NaN, where the field is typed Any
         try:
             _Walk().convert(value.model_dump(by_alias=True), 0)
@@ -306,17 +313,17 @@ def _dumped(value: Any) -> Any:
     return dumped
 
 
+def _model_bytes() -> Any:
+    from runyard import model_bytes  # not at the top, as a client needs no pydantic
+
+    return model_bytes
+
+
 def _may_have_null(dumped: Any) -> bool:
     try:
         return b"null" in orjson.dumps(dumped, default=str)
     except TypeError:  # an integer of more than 64 bits, which has its form later
         return True
-
-
-def _bytes_of(model: Any) -> Callable[[bytes], str]:
-    """How a model of pydantic reads bytes from JSON, by its configuration."""
-    form = (getattr(model, "model_config", None) or {}).get("val_json_bytes")
-    return _BYTES.get(form, _utf8)
 
 
 def _utf8(value: bytes) -> str:
@@ -362,7 +369,6 @@ def _base64(value: Any) -> str:
     return base64.b64encode(bytes(value)).decode()
 
 
-_BYTES: Final[dict[Any, Callable[[bytes], str]]] = {"base64": _base64, "hex": bytes.hex}
 _ADDRESSES: Final = (
     ipaddress.IPv4Address,
     ipaddress.IPv6Address,

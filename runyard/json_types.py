@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import suppress
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -37,6 +37,8 @@ try:
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
     from pydantic.errors import PydanticInvalidForJsonSchema
     from pydantic.json_schema import GenerateJsonSchema
+
+    from runyard import model_bytes
 except ModuleNotFoundError as missing:
     raise MissingExtra("A type for a JSON value", "typed") from missing
 
@@ -77,6 +79,8 @@ class Typed(Generic[T]):
         #: In a list, so that the configuration counts for dataclasses, too.
         listed: Any = types.GenericAlias(list, (self._known,))
         self._adapter: TypeAdapter[list[T]] = TypeAdapter(listed, config=_CONFIG)
+        #: By the forms in which bytes are written.
+        self._reader: Any = model_bytes.validator(self._adapter.core_schema) or self._adapter.validator
         self._plain = _plain_type(kind)
 
     def __str__(self) -> str:
@@ -93,21 +97,25 @@ class Typed(Generic[T]):
         """
         text = b"[" + orjson.dumps(value) + b"]"
         try:
-            return self._adapter.validate_json(text, by_alias=True, by_name=True)[0]
+            return self._read(text, by_alias=True, by_name=True)
         except ValidationError as error:
             if any(one["type"] != "extra_forbidden" for one in error.errors(include_url=False)):
                 raise _misfit(error) from None
         try:
-            return self._adapter.validate_json(text, by_alias=True, by_name=True, extra="ignore")[0]
+            return self._read(text, by_alias=True, by_name=True, extra="ignore")
         except ValidationError as error:
             raise _misfit(error) from None
 
     def validate(self, value: Any) -> T:
         """A value that a caller gave as JSON, by the type's own rules. Raises `DoesNotFit`."""
         try:
-            return self._adapter.validate_json(b"[" + orjson.dumps(value) + b"]")[0]
+            return self._read(b"[" + orjson.dumps(value) + b"]")
         except ValidationError as error:
             raise _misfit(error) from None
+
+    def _read(self, text: bytes, **options: Any) -> T:
+        (found,) = cast("list[T]", self._reader.validate_json(text, **options))
+        return found
 
     def input_schema(self) -> JsonObject:
         """The JSON Schema of what `validate` takes."""
@@ -130,6 +138,12 @@ class _Schemas(GenerateJsonSchema):
     def time_schema(self, schema: Any) -> JsonObject:
         """The schema of a time."""
         return {"type": "string"}
+
+    def bytes_schema(self, schema: Any) -> JsonObject:
+        """The schema of bytes, by the form that the model around them has for both directions."""
+        found = super().bytes_schema(schema)
+        kind = model_bytes.form(self._config.config_dict)
+        return found | {"format": "base64url" if kind == "base64" else "binary"}
 
 
 def _rooted(schema: JsonObject) -> JsonObject:

@@ -350,7 +350,11 @@ def _cannot_by_code() -> None:
     raise AgentError("cannot", code="cannot_undo", why=[1])
 
 
-_UNDONE_BY = {"cannot": _cannot, "cannot_by_code": _cannot_by_code}
+def _cannot_connect() -> None:
+    raise ConnectionError("refused")
+
+
+_UNDONE_BY = {"cannot": _cannot, "cannot_by_code": _cannot_by_code, "cannot_connect": _cannot_connect}
 
 
 @agent("@process/cannot_be_undone", isolation="process")

@@ -32,6 +32,7 @@ class Described:
 
     described: dict[str, Any]
     sentence: str
+    failure: dict[str, Any]  # what it means for its run: the fields of a `Failure`
 
 
 def kind_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Final
 
 from runyard import json_form
@@ -11,7 +12,7 @@ from runyard.json_form import NotJson
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.values.errors import RunyardError
-from runyard_workers.agent_code.exceptions import abnormal, kind_of, shortened, summary, text_of
+from runyard_workers.agent_code.exceptions import Described, abnormal, kind_of, shortened, summary, text_of
 from runyard_workers.agent_code.tracebacks import rendered
 
 #: Largest details of an error, in bytes of JSON text; a longer one is left out and named.
@@ -40,6 +41,8 @@ def of_error(error: BaseException, own: bool) -> Failure:
     """The same without a guard; `own`: with the traceback."""
     if isinstance(error, AgentFailed):
         return error.failure
+    if issubclass(type(error), Described):  # an exception may lie about its class
+        return _described(error)
     if isinstance(error, AgentError):
         return _of_agent_error(error)
     if own and (met := _met_by_client(error)) is not None:
@@ -52,6 +55,13 @@ def of_error(error: BaseException, own: bool) -> Failure:
     # An agent's own exception: its retry budget (0 unless the agent gave one) decides.
     traceback = rendered(error) if own else ""
     return Failure("agent_error", summary(error), Cause.AGENT, True, traceback=traceback)
+
+
+def _described(error: Any) -> Failure:
+    """What the exception means that `error` takes the place of, with the step that this was raised in."""
+    found = Failure(**{**error.failure, "cause": Cause(error.failure["cause"])})
+    is_named = found.code != AgentError.code or isinstance(error, AgentError)
+    return found if is_named else replace(found, message=summary(error))
 
 
 def _met_by_client(error: BaseException) -> AgentError | None:

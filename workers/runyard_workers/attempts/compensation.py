@@ -20,6 +20,7 @@ from runyard_common.runs.service import waits
 from runyard_common.runs.service.attempts import COMPENSATED
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.exceptions import within
+from runyard_workers.agent_code.failures import of_agent
 from runyard_workers.attempts import compensating
 from runyard_workers.attempts.attempt import Attempt, Ended, Suspended
 from runyard_workers.attempts.patience import patiently
@@ -99,7 +100,8 @@ async def _done(attempt: Attempt, step: Step, call: Callable[[], Awaitable[Any]]
         return await attempt.measured(values.step_result, result, step.name)
     except Exception as error:
         within(error, f"compensation {values.shown(step.name)}")
-        found.error = error
+        found.error = of_agent(error)  # as what the code of a run raises
+        found.error.__cause__ = error
         raise
     finally:
         compensating.INSIDE.reset(token)

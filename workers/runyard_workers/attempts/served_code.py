@@ -13,7 +13,6 @@ from weakref import ref
 from runyard import steps
 from runyard.errors import AgentError, Cancelled
 from runyard_common import tracing
-from runyard_common.runs.rules.lifecycle import Cause
 from runyard_workers.agent_code.exceptions import Described, abnormal, note_of, within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts.attempt import Attempt, Suspended
@@ -32,21 +31,20 @@ _irreversible: ContextVar[bool] = ContextVar("runyard_serving_irreversible", def
 class _Raised(Exception, Described):
     """What a function of the code has raised where it ran; `key` is its number there."""
 
-    def __init__(self, key: int, described: dict[str, Any], sentence: str) -> None:
+    def __init__(self, key: int, described: dict[str, Any], sentence: str, failure: dict[str, Any]) -> None:
         self.key = key
         self.described = described
         self.sentence = sentence
+        self.failure = failure
         super().__init__(described["message"])
 
 
 class _RaisedAgentError(_Raised, AgentError):
-    """The same of an `AgentError`, which means `failure` for its run."""
+    """The same of an `AgentError`."""
 
     def __init__(self, key: int, described: dict[str, Any], sentence: str, failure: dict[str, Any]) -> None:
-        _Raised.__init__(self, key, described, sentence)
+        _Raised.__init__(self, key, described, sentence, failure)
         AgentError.__init__(self, described["message"], code=failure["code"], retryable=failure["retryable"])
-        self.retry_after, self.details = failure["retry_after"], failure["details"]
-        self.cause = Cause(failure["cause"])
 
 
 class _RemoteSiblings(Siblings):
@@ -264,15 +262,12 @@ class ServedCode:
         error: BaseException
         if kind == "suspended":
             error = self._context.suspension or AgentError("The code raised a suspension of its own.")
-        elif kind == "cancelled" or described is None:
+        elif kind == "cancelled" or described is None or failure is None:
             error = Cancelled(self._attempt.ended_by or "cancelled")
         else:
-            found, where, sentence = described
-            error = (
-                _Raised(key, found, sentence)
-                if failure is None
-                else _RaisedAgentError(key, found, sentence, failure)
-            )
+            found, where, sentence, is_agents = described
+            kind_of_error = _RaisedAgentError if is_agents else _Raised
+            error = kind_of_error(key, found, sentence, failure)
             if where:
                 within(error, where)
         future.set_exception(error)

@@ -267,9 +267,8 @@ class Calls:
         else:
             key = next(self._numbers)
             self._raised[key] = error
-            sent = (describe(error), note_of(error), sentence(error))
-            failure = asdict(of_agent(error).failure) if issubclass(kind, AgentError) else None
-            self.send("raised", number, invocation, "error", key, sent, failure)
+            sent = (describe(error), note_of(error), sentence(error), issubclass(kind, AgentError))
+            self.send("raised", number, invocation, "error", key, sent, asdict(of_agent(error).failure))
 
 
 def _keep(value: Any, invocation: int, kept: _Kept | None) -> Any:

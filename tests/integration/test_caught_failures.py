@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runyard import AgentError, BlockingContext, Context, ModelTurn, agent
-from runyard.testing import run
+from runyard.testing import Outcome, run
 from runyard_common.runs.rules.journal import CONCURRENT, INSIDE, Placed, caught
 
 CALLS: list[str] = []
@@ -96,50 +97,68 @@ def test_what_came_after_a_failure_shows_that_it_was_caught() -> None:
     assert caught([failed, later._replace(task_id="other")]) == []
 
 
-DID: list[str] = []
-
-
-def _fails(times: int, name: str) -> str:
-    DID.append(name)
-    if DID.count(name) <= times:
+def _fails(args: dict[str, Any], name: str) -> str:
+    """Fails as often as `args` say, and notes each call in a file, which processes share."""
+    file = Path(args["file"])
+    file.write_text(f"{file.read_text()} {name}")
+    if file.read_text().split().count(name) <= args.get(name, 0):
         raise ValueError(f"no {name}")
     return name
 
 
 async def _cleans_up(ctx: Context, args: dict[str, Any]) -> Any:
     try:
-        return await ctx.step("build", _fails, args["build"], "build")
+        return await ctx.step("build", _fails, args, "build")
     except ValueError as error:
-        await ctx.step(
-            "remove", _fails, args.get("remove", 0), "remove", effect=args.get("effect", "idempotent")
-        )
+        await ctx.step("remove", _fails, args, "remove", effect=args.get("effect", "idempotent"))
         if args.get("translates"):
             raise RuntimeError("not built") from error
         raise
     finally:
         if args.get("leaves"):
-            await ctx.step("leave", _fails, 0, "leave")
+            await ctx.step("leave", _fails, args, "leave")
 
 
-def _cleans_up_in_a_thread(ctx: BlockingContext, args: dict[str, Any]) -> Any:
+def _cleans_up_plainly(ctx: BlockingContext, args: dict[str, Any]) -> Any:
     try:
-        return ctx.step("build", _fails, args["build"], "build")
+        return ctx.step("build", _fails, args, "build")
     except ValueError as error:
-        ctx.step("remove", _fails, args.get("remove", 0), "remove", effect=args.get("effect", "idempotent"))
+        ctx.step("remove", _fails, args, "remove", effect=args.get("effect", "idempotent"))
         if args.get("translates"):
             raise RuntimeError("not built") from error
         raise
     finally:
         if args.get("leaves"):
-            ctx.step("leave", _fails, 0, "leave")
+            ctx.step("leave", _fails, args, "leave")
 
 
-for _fn in (_cleans_up, _cleans_up_in_a_thread):
+@agent("@caught/thread_with_a_loop", retries=5, isolation="thread")
+async def _thread_with_a_loop(ctx: Context, args: dict[str, Any]) -> Any:
+    return await _cleans_up(ctx, args)
+
+
+@agent("@caught/process", retries=5, isolation="process")
+def _process(ctx: BlockingContext, args: dict[str, Any]) -> Any:
+    return _cleans_up_plainly(ctx, args)
+
+
+@agent("@caught/process_with_a_loop", retries=5, isolation="process")
+async def _process_with_a_loop(ctx: Context, args: dict[str, Any]) -> Any:
+    return await _cleans_up(ctx, args)
+
+
+for _fn in (_cleans_up, _cleans_up_plainly):
     agent(f"@caught/{_fn.__name__[1:]}", retries=5)(_fn)
 CLEANED = ["build", "remove", "leave"]
 
 
-@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_in_a_thread])
+def _did(fn: Any, args: dict[str, Any], file: Path) -> tuple[Outcome, list[str]]:
+    file.touch()
+    outcome = run(fn, {**args, "file": str(file)}, processes="process" in fn.__name__)
+    return outcome, file.read_text().split()
+
+
+@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_plainly, _thread_with_a_loop])
 @pytest.mark.parametrize(
     ("args", "did"),
     [
@@ -150,15 +169,19 @@ CLEANED = ["build", "remove", "leave"]
     ],
 )
 def test_a_failure_that_ends_the_attempt_is_tried_again_with_its_clean_up(
-    fn: Any, args: dict[str, Any], did: list[str]
+    fn: Any, args: dict[str, Any], did: list[str], tmp_path: Path
 ) -> None:
-    DID.clear()
-    outcome = run(fn, args)
-    assert (outcome.error, outcome.output, DID) == (None, "build", did)
+    outcome, found = _did(fn, args, tmp_path / "did")
+    assert (outcome.error, outcome.output, found) == (None, "build", did)
 
 
-@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_in_a_thread])
-def test_a_failure_stays_on_record_whose_clean_up_must_not_be_repeated(fn: Any) -> None:
-    DID.clear()
-    outcome = run(fn, {"build": 1, "effect": "irreversible"})
-    assert (outcome.status, DID) == ("failed", ["build", "remove"])
+@pytest.mark.parametrize("fn", [_process, _process_with_a_loop])
+def test_so_it_is_in_a_process_of_its_own(fn: Any, tmp_path: Path) -> None:
+    outcome, found = _did(fn, {"build": 1, "remove": 1, "leaves": True}, tmp_path / "did")
+    assert (outcome.error, outcome.output, found) == (None, "build", [*CLEANED, "build", "leave"])
+
+
+@pytest.mark.parametrize("fn", [_cleans_up, _cleans_up_plainly, _thread_with_a_loop])
+def test_a_failure_stays_on_record_whose_clean_up_must_not_be_repeated(fn: Any, tmp_path: Path) -> None:
+    outcome, found = _did(fn, {"build": 1, "effect": "irreversible"}, tmp_path / "did")
+    assert (outcome.status, found) == ("failed", ["build", "remove"])

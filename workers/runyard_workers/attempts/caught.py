@@ -15,7 +15,7 @@ from runyard.errors import JournalMismatch
 from runyard_common.runs.rules.journal import CONCURRENT, HANDLES, Step
 from runyard_workers.agent_code.exceptions import failed_step, mark
 
-#: In a thread: the key of the step whose failure its code handles while it calls.
+#: In a thread or a process: the key of the step whose failure its code handles while it calls.
 HANDLED: ContextVar[str | None] = ContextVar("runyard_handled_failure", default=None)
 
 

@@ -14,6 +14,7 @@ from runyard.errors import Cancelled
 from runyard_common import tracing
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
+from runyard_workers.agent_code.exceptions import mark
 from runyard_workers.agent_code.failures import AgentFailed
 from runyard_workers.attempts.attempt import Attempt
 from runyard_workers.attempts.context import RunContext
@@ -179,5 +180,9 @@ def _result(attempt: Attempt, context: RunContext, ended: Message) -> Any:
     if how == "suspended" and context.suspension is not None:
         raise context.suspension
     if how == "failed":
-        raise AgentFailed(Failure(**{**value, "cause": Cause(value["cause"])}))
+        failure, step = value
+        failed = AgentFailed(Failure(**{**failure, "cause": Cause(failure["cause"])}))
+        if step is not None:
+            mark(failed, step)
+        raise failed
     raise Cancelled(attempt.ended_by or "cancelled")

@@ -13,9 +13,10 @@ from weakref import ref
 from runyard import steps
 from runyard.errors import AgentError, Cancelled
 from runyard_common import tracing
-from runyard_workers.agent_code.exceptions import Described, abnormal, note_of, within
+from runyard_workers.agent_code.exceptions import Described, abnormal, failed_step, note_of, within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts.attempt import Attempt, Suspended
+from runyard_workers.attempts.caught import HANDLED
 from runyard_workers.attempts.context import RunContext
 from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.isolation.threads import in_engine_thread
@@ -152,6 +153,7 @@ class ServedCode:
         functions: Sequence[tuple[int, ref[Any]]],
         number: int,
         inside: int,
+        handles: str | None,
         path: str,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -159,6 +161,8 @@ class ServedCode:
         # What a step's function calls is part of that step.
         context = self._contexts.get(inside, self._run).copy()
         context.run(_serving.set, number)
+        if handles is not None:
+            context.run(HANDLED.set, handles)
         serving = self._serve(functions, number, path, args, kwargs)
         self._calls[number] = self._loop.create_task(serving, context=context)
 
@@ -228,9 +232,9 @@ class ServedCode:
                 "the worker is leaving" if self._context.leaving else str(error) or "cancelled",
             )
         if isinstance(error, _Raised):
-            return ("own", error.key, note_of(error))
+            return ("own", error.key, note_of(error), failed_step(error))
         ordinary = error if isinstance(error, Exception) else abnormal(error)
-        return ("exception", describe(ordinary), note_of(ordinary))
+        return ("exception", describe(ordinary), note_of(ordinary), failed_step(ordinary))
 
     # -- functions of the code -----------------------------------------------------------------------------
 

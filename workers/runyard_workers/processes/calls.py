@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import itertools
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,7 +24,15 @@ from typing import Any, Final
 from runyard import steps
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common import tracing
-from runyard_workers.agent_code.exceptions import abnormal, judged, note_of, sentence, within
+from runyard_workers.agent_code.exceptions import (
+    abnormal,
+    failed_step,
+    judged,
+    mark,
+    note_of,
+    sentence,
+    within,
+)
 from runyard_workers.agent_code.failures import of_agent
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.isolation.siblings import Siblings
@@ -158,7 +167,8 @@ class Calls:
         number = next(self._numbers)
         self._open[number] = receive
         try:
-            self.send("call", number, _inside.get(), path, tuple(args), dict(kwargs))
+            handles = failed_step(sys.exception())
+            self.send("call", number, _inside.get(), handles, path, tuple(args), dict(kwargs))
         except BaseException:
             del self._open[number]
             raise
@@ -182,10 +192,12 @@ class Calls:
         if kind == "cancelled":
             self.leave(of[0])
             return Cancelled(of[0])
-        known, where = of
+        known, where, step = of
         error = self._raised.pop(known) if kind == "own" else raised_again(known)
         if where:
             within(error, where)
+        if step:
+            mark(error, step)
         return error
 
     # -- functions of the code, called for the attempt ------------------------------------------------------

@@ -15,7 +15,7 @@ from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
-from runyard_workers.agent_code.exceptions import judged
+from runyard_workers.agent_code.exceptions import failed_step, judged
 from runyard_workers.agent_code.failures import of_agent
 from runyard_workers.processes.calls import Calls
 from runyard_workers.processes.contexts import Start, context_of
@@ -95,11 +95,14 @@ class CodeRun:
             ordinary.__cause__ = error
         return ("failed", self._failure(ordinary))
 
-    def _failure(self, error: Exception) -> dict[str, Any]:
+    def _failure(self, error: Exception) -> tuple[dict[str, Any], str | None]:
+        """What `error` means for the run, and the key of the step that it failed."""
         limit = self._start.memory_mb
         if limit is not None and issubclass(type(error), MemoryError):
-            return dataclasses.asdict(memory_limit(limit))
-        return dataclasses.asdict(of_agent(error).failure)
+            failure = memory_limit(limit)
+        else:
+            failure = of_agent(error).failure
+        return dataclasses.asdict(failure), failed_step(error)
 
 
 def memory_limit(memory_mb: int) -> Failure:

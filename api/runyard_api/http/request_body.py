@@ -24,9 +24,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from runyard import json_form
 from runyard_api.http.errors import RequestTimeout
-from runyard_common.values import bounds
+from runyard_common.values import bounds, json_text
 from runyard_common.values.errors import InvalidRequest, PayloadTooLarge, UnsupportedMedia
 from runyard_common.values.json_text import LARGE
 from runyard_common.values.models import Model
@@ -43,10 +42,6 @@ PATIENCE: Final = 30.0
 #: And one that has not brought so many bytes a second on the whole, after as long: it holds a connection.
 SLOWEST: Final = 1024
 _ESCAPED_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-#: An integer of more than 64 bits has 19 digits at least. Looking for a run of one byte costs far less than a pattern.
-_DIGITS_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
-_ZEROS: Final = b"0" * 19
-_LONG_NUMBER: Final = re.compile(rb"(?:^|[\[:,\s])-?[0-9]{19}")
 
 
 class Tolerant(Model):
@@ -160,15 +155,7 @@ def parse(raw: bytes, field: str | None = None) -> Any:
         )
     if raw.count(b":") > 1:
         _refuse_duplicates(raw, field)
-    if _ZEROS in raw.translate(_DIGITS_AS_ZEROS) and _LONG_NUMBER.search(raw):
-        return json.loads(raw, parse_int=_with_all_digits)
-    return value
-
-
-def _with_all_digits(digits: str) -> int | str:
-    """An integer; one of more than 64 bits as text, its form everywhere else (orjson makes a float of it)."""
-    number = int(digits)
-    return number if number in json_form.INTEGERS else digits
+    return json_text.with_all_digits(raw, value)
 
 
 def _refuse_duplicates(raw: bytes, field: str | None) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import orjson
 import pytest
+from pydantic_ai.messages import ToolCallPart
 
-from runyard_common.values.json_text import LARGE, JsonText, read
+from runyard_common.values.json_text import LARGE, JsonText, parsed, read
+from runyard_workers.agent.loop.messages import arguments_of
 from tests.unit.common.webhooks.test_payloads import task
 
 
@@ -39,3 +41,11 @@ def test_what_is_large_is_marked_until_it_has_been_read() -> None:
 def test_a_value_that_is_no_text_is_itself() -> None:
     assert read({"a": 1}) == {"a": 1}
     assert read(None) is None
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**70), 2**80 + 1])
+def test_an_integer_of_more_than_64_bits_keeps_its_digits(number: int) -> None:
+    text = f'{{"n": {number}, "m": [{2**64 - 1}]}}'
+    whole = {"n": str(number), "m": [2**64 - 1]}
+    assert parsed(text) == parsed(text.encode()) == whole
+    assert arguments_of(ToolCallPart("pay", text)) == whole

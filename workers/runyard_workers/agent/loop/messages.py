@@ -19,6 +19,7 @@ from pydantic_ai.messages import (
 )
 
 from runyard_common.sessions.rules import Line
+from runyard_common.values import json_text
 
 #: How much of a long conversation the model is given, in characters of its newest lines.
 MOST_HISTORY: Final = 200_000
@@ -105,7 +106,7 @@ def arguments_of(part: ToolCallPart) -> Any:
     if not isinstance(part.args, str):
         return part.args or {}
     try:
-        return orjson.loads(part.args or "{}")
+        return json_text.parsed(part.args or "{}")
     except orjson.JSONDecodeError:
         return part.args
 

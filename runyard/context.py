@@ -13,6 +13,7 @@ from runyard.awaited_calls import AwaitedCalls, Effect, OnNoAnswer, OnNoDecision
 from runyard.blocking_calls import BlockingCalls
 from runyard.checkpoints import CheckpointLog
 from runyard.errors import AgentError
+from runyard.gathered_calls import AwaitedGather, BlockingGather
 from runyard.shields import BlockingShield, Shield
 from runyard.state import BlockingState, State
 from runyard.steps import current_step
@@ -120,7 +121,7 @@ class _RunInfo(ABC):
         """Whether the task was stopped or this attempt ran out of time: no other worker goes on with the attempt."""
 
 
-class Context(_RunInfo, AwaitedCalls):
+class Context(_RunInfo, AwaitedCalls, AwaitedGather):
     """The context of an ``async def`` agent.
 
     A resumed function runs again from the top; journaled calls (`step`, `ask`, `review`, `run`) return their
@@ -178,15 +179,6 @@ class Context(_RunInfo, AwaitedCalls):
             f"The adapter of {name} needs isolation='loop': its checkpoints are not kept from a thread or a process.",
             code="invalid_call",
         )
-
-    @abstractmethod
-    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
-        """Make several calls at once, such as ``ctx.step(…)`` and ``ctx.run(…)``, and return what each gives, in order.
-
-        The run waits for all of them together, with one wake-up. Where one fails, the others end the step they are
-        in, and that failure is raised. With `return_exceptions` failures are among the
-        results.
-        """
 
     @abstractmethod
     async def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:
@@ -257,7 +249,7 @@ class Context(_RunInfo, AwaitedCalls):
         """Messages the user sent while the run was under way, since the last call."""
 
 
-class BlockingContext(_RunInfo, BlockingCalls):
+class BlockingContext(_RunInfo, BlockingCalls, BlockingGather):
     """The context of a plain ``def`` agent, which runs in a thread. The same calls, blocking."""
 
     @abstractmethod
@@ -279,10 +271,6 @@ class BlockingContext(_RunInfo, BlockingCalls):
         schema: Mapping[str, Any] | None = None,
     ) -> Any:
         """See `Context.tool_call`."""
-
-    @abstractmethod
-    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:
-        """As `Context.gather`, of functions, each in a thread: ``ctx.gather(lambda: ctx.run("a"), …)``."""
 
     @abstractmethod
     def sleep(self, seconds: float | None = None, *, until: datetime | None = None) -> None:

@@ -125,7 +125,47 @@ async def parent(ctx: Context, args: Annotated[list[Order], Field(description="T
     assert_type(await ctx.map(invoice, each, returns=Rate, return_exceptions=True), list[Rate | ChildFailed])
     assert_type(await ctx.start(blocking, Rate("EUR", dt.datetime.now(dt.UTC)), message="Go"), str)
     assert_type(await ctx.start("@typed/invoice", {"lines": []}, ttl=60), str)
+    await gather(ctx)
     return mine
+
+
+async def gather(ctx: Context) -> None:
+    one = InvoiceArgs(lines=[], due=TODAY)
+    child, total = await ctx.gather(ctx.run(invoice, one), ctx.step("total", add_up, []))
+    assert_type(child, Result)
+    assert_type(total, Decimal)
+    found, _, rates = await ctx.gather(
+        ctx.run(invoice, one), ctx.sleep(1), ctx.map(rated, [1]), return_exceptions=True
+    )
+    assert_type(found, Result | Exception)
+    assert_type(rates, list[Rate] | Exception)
+    assert_type(await ctx.gather(*(ctx.run(invoice, one) for _ in range(3))), list[Result])
+    calls = [ctx.run(invoice, one)]
+    assert_type(await ctx.gather(*calls, return_exceptions=True), list[Result | Exception])
+    assert_type(await ctx.gather(ctx.ask("Which?"), ctx.ask("What?")), tuple[Any, Any])
+    orders: list[Order] = [Order(id=1)]
+    assert_type(await ctx.map(ordered, orders), list[int])
+    assert_type(await ctx.run(ordered, Order(id=1)), int)
+
+
+def gather_functions(ctx: BlockingContext) -> None:
+    child, total = ctx.gather(
+        lambda: ctx.run(invoice, InvoiceArgs(lines=[], due=TODAY)), lambda: ctx.step("total", add_up, [])
+    )
+    assert_type(child, Result)
+    assert_type(total, Decimal)
+    functions = [lambda: ctx.step("total", add_up, [])]
+    assert_type(ctx.gather(*functions, return_exceptions=True), list[Decimal | Exception])
+
+
+@agent("@typed/rated")
+async def rated(ctx: Context, args: int) -> Rate:
+    return await ctx.step("rate", rate_of, "EUR")
+
+
+@agent("@typed/ordered")
+def ordered(ctx: BlockingContext, args: Order) -> int:
+    return args["id"]
 
 
 @agent("@typed/plain", output={"type": "object"})

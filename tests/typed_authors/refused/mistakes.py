@@ -47,6 +47,7 @@ async def steps(ctx: Context, args: Args) -> Result:
 def blocking(ctx: BlockingContext, args: Args) -> Result:
     ctx.step("wrong argument", plain, 5)  # error: call-overload, reportArgumentType
     ctx.step("wrong use", plain, "a").upper()  # error: attr-defined, reportAttributeAccessIssue
+    ctx.gather(lambda: ctx.step("plain", plain, "a"), lambda: 5)[0].upper()  # error: attr-defined, reportAttributeAccessIssue
     return ctx.ask("How much?", schema=Decimal)  # error: return-value, reportReturnType
 
 
@@ -91,6 +92,10 @@ async def parent(ctx: Context, args: dict[str, Any]) -> None:
     await ctx.map(plain, [Args(amount=Decimal(1))])  # error: arg-type, reportArgumentType
     await ctx.map("@mistakes/steps", [{}], concurency=3)  # error: call-overload, reportCallIssue
     (await ctx.map(steps, [Args(amount=Decimal(1))]))[0].totl  # error: attr-defined, reportAttributeAccessIssue
+    both = await ctx.gather(ctx.run(steps, Args(amount=Decimal(1))), ctx.step("plain", plain, "a"))
+    both[0].totl  # error: attr-defined, reportAttributeAccessIssue
+    both[1].upper()  # error: attr-defined, reportAttributeAccessIssue
+    await ctx.gather(ctx.step("plain", plain, "a"), plain)  # error: call-overload, reportArgumentType
     await ctx.start(steps, {"amount": 1})  # error: arg-type, reportArgumentType
     await ctx.start("@mistakes/steps", {"amount": 1}, prioritty=3)  # error: call-overload, reportCallIssue
 

@@ -166,7 +166,7 @@ class ThreadContext(BlockingContext):
             )
         )
 
-    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> list[Any]:
+    def gather(self, *calls: Callable[[], Any], return_exceptions: bool = False) -> Any:
         inner = [self._inner.in_thread(call) for call in calls]
         return self._call(self._inner.gather_calls(inner, return_exceptions))
 

@@ -162,7 +162,7 @@ class SuspendingContext(Context):
             await self._suspend(Suspended.waiting(waited))
         return await typed_results.restored_each(attempt, kind, outputs, call)
 
-    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> Any:
         try:
             calls = [awaited.awaiting(one) for one in awaitables]
             return await self.gather_calls(calls, return_exceptions)

@@ -99,7 +99,7 @@ class _Remote:
 class _Awaiting(_Remote):
     """Calls made at once are made here: what they wait for settles where they are."""
 
-    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> list[Any]:
+    async def gather(self, *awaitables: Awaitable[Any], return_exceptions: bool = False) -> Any:
         """See `Context.gather`. What is awaited stays here: functions cross, which the attempt calls."""
         try:
             calls = [awaited.awaiting(one) for one in awaitables]

@@ -245,6 +245,17 @@ def test_a_session_is_a_chat_that_is_renamed_forked_cleared_and_deleted(page: Pa
     assert stack.request("GET", f"/api/v1/sessions/{quote(key + ', fork')}")[0] == 404
 
 
+def made_by_another(stack: Stack, amount: int) -> str:
+    """A run that waits, started with a key that is not the page's."""
+    key = stack.request("POST", "/api/v1/keys", {"name": f"another {time.time()}"})[1]["key"]
+    body = {"args": {"lines": [{"amount": amount, "text": "Ink"}]}}
+    headers = {"authorization": f"Bearer {key}"}
+    made = stack.request("POST", "/api/v1/agents/%40demo%2Finvoice_check/run", body, headers=headers)
+    task_id: str = made[1]["task_id"]
+    stack.until(task_id, "waiting_for_input")
+    return task_id
+
+
 def test_the_inbox_shows_the_input_puts_what_is_due_first_and_is_used_by_keyboard(
     page: Page, stack: Stack
 ) -> None:
@@ -259,7 +270,20 @@ def test_the_inbox_shows_the_input_puts_what_is_due_first_and_is_used_by_keyboar
     expect(card).to_contain_text(f"Paper {size}")
     expect(plan).to_contain_text("@work/planner 1.0.0")
     expect(page.locator("[data-id]").first).to_contain_text(f"Plan the week {size}")
+    another = made_by_another(stack, size)
+    foreign = page.locator("[data-id]", has=page.locator(f'a[href$="{another}"]'))
+    expect(foreign).to_be_visible()
+    page.get_by_role("button", name="mine").click()
+    expect(foreign).to_have_count(0)
+    expect(card).to_be_visible()
     is_sound(page)
+    page.reload()
+    expect(card).to_be_visible()
+    expect(foreign).to_have_count(0)
+    page.get_by_role("button", name="mine").click()
+    expect(foreign).to_be_visible()
+    stack.request("POST", f"/tasks/{another}/cancel", {})
+    expect(foreign).to_have_count(0)
     page.get_by_role("button", name=re.compile("reviews")).click()
     expect(card).to_have_count(0)
     page.get_by_role("button", name=re.compile("questions")).click()

@@ -84,6 +84,10 @@ async def test_the_inbox_lists_what_waits_until_it_is_decided(tmp_path: Path) ->
         items = first["data"] + rest["data"]
         assert sorted(item["task_id"] for item in items) == sorted(ids)
         assert {item["action"] for item in items} == {"post to ledger"}
+        caller = (await client.get("/api/v1/me")).json()["actor"]
+        for actor, count in ((caller, 3), ("user:another", 0)):
+            own = (await client.get("/api/v1/inbox", params={"created_by": actor})).json()["data"]
+            assert len(own) == count
         assert items[0]["task"]["status"] == "awaiting_review"
         bad = await client.post(f"/tasks/{ids[0]}/review", json={"action": "redo"})
         assert (bad.status_code, bad.json()["code"]) == (400, "invalid_decision")

@@ -17,7 +17,7 @@ from runyard_common.human_tasks.rules import AnswerLink, Question
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.tables import query as tables
 
-_T, _LINK = tables.Question, tables.AnswerLink
+_T, _LINK, _RUN = tables.Question, tables.AnswerLink, tables.Task
 _COLUMNS = rows.columns(Question, _T)
 
 
@@ -83,11 +83,15 @@ def get(scope: OrgScope, question_id: str) -> Question | None:
     return rows.first(scope.conn, query, Question)
 
 
-def inbox(scope: OrgScope, after: str | None, limit: int) -> Page[Question]:
-    """Open questions of an organisation, oldest first, from the one after id `after`; fewer where they are large."""
+def inbox(scope: OrgScope, after: str | None, limit: int, created_by: str | None = None) -> Page[Question]:
+    """Open questions of an organisation, oldest first, from the one after id `after`; fewer where they are large.
+    `created_by`: only those of runs that this actor started."""
     query = select(*_COLUMNS).where(_T.org_id == scope.org_id, _T.state == "open")
     if after is not None:
         query = query.where(_T.id > after)
+    if created_by is not None:
+        started = select(_RUN.id).where(_RUN.id == _T.task_id, _RUN.created_by == created_by)
+        query = query.where(started.exists())
     query = query.order_by(_T.id).limit(limit)
     return pages.bounded_rows(scope.conn, query, "id", ("payload", "on_timeout"), kind=Question)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-#: The id of the trace of a task, or without one of what this thread is at; None where nothing is traced. Tracing puts
-#: its own function here when it is turned on.
-trace_id: Callable[[Any], str | None] = lambda task: None  # noqa: E731
+from runyard_common import tracing
+from runyard_common.runs.rules.tasks import Task
 
 
-def of(task: Any = None) -> dict[str, str] | None:
-    """The labels of an exemplar, or None."""
-    found = trace_id(task)
+def of(task: Task | None = None) -> dict[str, str] | None:
+    """The labels of an exemplar: the trace of a run, or without one that of the current span; None where it is not
+    recorded."""
+    recorder = tracing.active()
+    if recorder is None:
+        return None
+    run = None if task is None else recorder.trace_of(task.id, task.traceparent, task.agent_name)
+    found = recorder.recorded(run)
     return None if found is None else {"trace_id": found}

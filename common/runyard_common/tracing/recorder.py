@@ -293,6 +293,11 @@ class Recorder:
         propagate.inject(carrier)
         return carrier
 
+    def recorded(self, run: RunTrace | None = None) -> str | None:
+        """The id of the trace of a run, or without one of the current span; None where that trace is not recorded."""
+        of = trace.get_current_span(None if run is None else self.run(run)).get_span_context()
+        return trace.format_trace_id(of.trace_id) if of.is_valid and of.trace_flags.sampled else None
+
     @staticmethod
     def log_ids() -> Mapping[str, str]:
         """See `tracing.log_ids`."""

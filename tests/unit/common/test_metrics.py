@@ -10,12 +10,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from runyard_common import tracing
 from runyard_common.database.start_checks import Process
 from runyard_common.database.transaction import CommittedEvent
 from runyard_common.metrics import counting, exemplars, exposure, families
@@ -23,6 +25,8 @@ from runyard_common.metrics.points import POINTS, Points, passed_on
 from runyard_common.metrics.server import LONGEST_HEAD, MetricsServer
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.settings import Settings
+from runyard_common.tracing.recorder import Recorder
+from runyard_common.values.ids import uuid7
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -154,13 +158,40 @@ def test_a_scrape_gets_the_format_that_it_asks_for(server: MetricsServer) -> Non
     assert any(family.name == "runyard_run_events" for family in parsed)
 
 
-def test_exemplars_name_the_trace_in_open_metrics_alone(
-    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exemplars, "trace_id", lambda task: "4bf92f3577b34da6a3ce929d0e0e4736")
-    counting.attempt(None, "finished", 0.2)
-    assert 'trace_id="4bf92f3577b34da6a3ce929d0e0e4736"' in scrape(server, accept=OPEN_METRICS)[2]
+@pytest.fixture
+def traced() -> Iterator[Recorder]:
+    recorder = Recorder("runyard-worker")
+    tracing.use(recorder)
+    yield recorder
+    tracing.use(None)
+    recorder.stop(1.0)
+
+
+def measured(traceparent: str | None = None) -> Any:
+    """A task, as far as a measurement looks at it."""
+    return SimpleNamespace(id=uuid7(), traceparent=traceparent, agent_name="@demo/echo")
+
+
+def test_exemplars_name_the_trace_in_open_metrics_alone(server: MetricsServer, traced: Recorder) -> None:
+    task = measured()
+    counting.attempt(task, "finished", 0.2)
+    own = task.id.replace("-", "")
+    assert f'trace_id="{own}"' in scrape(server, accept=OPEN_METRICS)[2]
     assert "trace_id" not in scrape(server)[2]
+    asked_for = "4bf92f3577b34da6a3ce929d0e0e4736"
+    counting.attempt(measured(f"00-{asked_for}-00f067aa0ba902b7-01"), "finished", 0.2)
+    assert f'trace_id="{asked_for}"' in scrape(server, accept=OPEN_METRICS)[2]
+    with traced.span("POST /tasks", {}):
+        within = traced.log_ids()["trace_id"]
+        assert exemplars.of() == {"trace_id": within}
+
+
+def test_a_trace_that_is_not_recorded_is_no_exemplar(traced: Recorder) -> None:
+    assert exemplars.of() is None
+    left_out = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+    assert exemplars.of(measured(left_out)) is None
+    tracing.use(None)
+    assert exemplars.of(measured()) is None
 
 
 def test_the_token_is_asked_for_where_there_is_one(registry: CollectorRegistry) -> None:

@@ -35,10 +35,10 @@ export const person = { // who signed in; their cookie is out of reach of script
 };
 
 // What the caller may do in the organisation on show: who they are, and their permissions (resource:action).
-export const access = { actor: "", role: "", org: "", permissions: new Set() };
+export const access = { id: "", actor: "", role: "", org: "", permissions: new Set() };
 export async function learnAccess() {
   const me = await api("GET", "/me");
-  Object.assign(access, { actor: me.person?.name || me.person?.email || "API key", role: me.role ?? "", org: me.org_id ?? "",
+  Object.assign(access, { id: me.actor, actor: me.person?.name || me.person?.email || "API key", role: me.role ?? "", org: me.org_id ?? "",
     permissions: new Set(me.permissions) });
 }
 export const may = (permission) => access.permissions.has(permission);

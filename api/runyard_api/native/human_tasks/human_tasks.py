@@ -134,18 +134,26 @@ async def review(call: Call) -> Response:
     return reply(brief((await snapshot(call.state, call.org_id, id_)).task))
 
 
+class Waiting(Paging):
+    """Which questions and reviews."""
+
+    created_by: str | None = Field(
+        None, max_length=64, description="Who started their runs: key:<id> of an API key, or user:<id>."
+    )
+
+
 @routes.get(
     "/inbox",
     "inbox:read",
-    query=Paging,
+    query=Waiting,
     answers=[Answer(200, "A page of open questions and reviews.", schemas.HumanTaskPage)],
 )
 async def inbox(call: Call) -> Response:
     """List what waits for a person: open questions and reviews, oldest first."""
-    given = call.query(Paging)
+    given = call.query(Waiting)
 
     def look(scope: OrgScope) -> tuple[list[dict[str, Any]], bool]:
-        found = questions.inbox(scope, given.before, given.limit + 1)
+        found = questions.inbox(scope, given.before, given.limit + 1, given.created_by)
         known = tasks.by_ids(scope, {one.task_id for one in found})
         asked = [one for one in found if one.task_id in known]
         return [question(one) | {"task": brief(known[one.task_id])} for one in asked], found.more

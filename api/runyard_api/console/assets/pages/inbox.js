@@ -1,6 +1,6 @@
 // What waits for a person: what is due first comes first. Each is answered in its card.
 
-import { get, may, view } from "../api.js";
+import { access, get, may, view } from "../api.js";
 import { badge, empty, fill, h, json, runLink, showError, title, when } from "../elements.js";
 import { question } from "../forms.js";
 import { setQuery } from "../navigation.js";
@@ -11,11 +11,13 @@ const earlier = (a, b) => due(a) - due(b) || Date.parse(a.created_at) - Date.par
 
 export default async function inbox(main) {
   const list = h("div", { class: "inbox" }), more = h("div", { class: "more" });
+  const whose = h("div", { class: "chips", role: "group", "aria-label": "Whose runs" });
   const agents = h("select", { "aria-label": "Agent" }), kinds = h("div", { class: "chips", role: "group", "aria-label": "Kind" });
   let found = { data: [] };
 
   async function load() {
-    found = await get("/inbox?limit=100");
+    const mine = view.query.get("mine") ? `&created_by=${encodeURIComponent(access.id)}` : "";
+    found = await get(`/inbox?limit=100${mine}`);
     draw();
   }
 
@@ -28,6 +30,9 @@ export default async function inbox(main) {
       h("button", { type: "button", class: "chip", "data-key": `kind-${key}`, "aria-pressed": String(key === kind),
         onclick: () => { setQuery({ kind: key }); draw(); } },
       text, key ? ` ${found.data.filter((item) => fits(item, key, "")).length}` : "")));
+    const mine = Boolean(view.query.get("mine"));
+    fill(whose, h("button", { type: "button", class: "chip", "data-key": "mine", "aria-pressed": String(mine),
+      title: "Only of runs that you started", onclick: () => { setQuery({ mine: mine ? "" : "1" }); load().catch(showError); } }, "mine"));
     const items = found.data.filter((item) => fits(item, kind, agent)).sort(earlier);
     place(items);
     fill(more, found.has_more && h("p", { class: "dim" }, "There are more than these 100: the oldest are shown."));
@@ -46,7 +51,7 @@ export default async function inbox(main) {
   }
 
   agents.addEventListener("change", () => { setQuery({ agent: agents.value }); draw(); });
-  main.append(title("Inbox"), h("div", { class: "filters inbox-filters" }, kinds, agents), list, more,
+  main.append(title("Inbox"), h("div", { class: "filters inbox-filters" }, kinds, whose, agents), list, more,
     h("p", { class: "dim keys" }, "j and k go from card to card, Enter into one, Escape out of it."));
   document.addEventListener("keydown", (event) => keyed(event, list), { signal: view.shown.signal });
   view.refresh = load;

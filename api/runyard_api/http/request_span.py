@@ -1,8 +1,12 @@
-"""The span of a request, in the trace of its caller where that sends one."""
+"""The span of a request, in the trace of its caller where that sends one.
+
+A read that no caller's trace asks for has none: callers poll, and each poll would be a trace of one span.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from starlette.responses import Response
 
@@ -10,6 +14,7 @@ from runyard_api.http.call import Call
 from runyard_api.http.operations import HEALTH, Operation
 from runyard_common import tracing
 
+_READS: Final = ("GET", "HEAD")
 _Answer = Callable[[Call, Operation | None], Awaitable[Response]]
 
 
@@ -18,6 +23,9 @@ async def answer_in_span(call: Call, operation: Operation | None, answer: _Answe
     recorder = tracing.active()
     if recorder is None or operation is None or operation.path in (*HEALTH, "/metrics"):
         return await answer(call, operation)
+    parent = recorder.extracted(call.headers)
+    if call.method in _READS and recorder.stored(parent) is None:
+        return await answer(call, operation)
     attributes = {
         "http.request.method": call.method,
         "http.route": operation.path,
@@ -25,7 +33,6 @@ async def answer_in_span(call: Call, operation: Operation | None, answer: _Answe
         "runyard.operation": operation.name,
         "runyard.request.id": call.request_id,
     }
-    parent = recorder.extracted(call.headers)
     with recorder.span(f"{call.method} {operation.path}", attributes, "server", parent) as span:
         response = await answer(call, operation)
         span.set(http__response__status_code=response.status_code)

@@ -118,9 +118,13 @@ class AsyncClient:
         """Cancel a run; it is stopped when this returns."""
         return Run.of(await self._post(run_id, "/cancel", {"reason": reason}, repeatable=True))
 
-    async def retry(self, run_id: str, *, fresh: bool = False) -> Run:
-        """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning."""
-        return await self.get((await self.send(calls.retry(run_id, fresh)))["task_id"])
+    async def retry(self, run_id: str, *, fresh: bool = False, from_step: str | None = None) -> Run:
+        """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning.
+
+        `from_step` is the key of a step, as `GET /tasks/{id}/steps` lists them: that one and what began after it are
+        done again.
+        """
+        return await self.get((await self.send(calls.retry(run_id, fresh, from_step)))["task_id"])
 
     async def send_event(
         self,

@@ -119,9 +119,13 @@ class Client:
         """Cancel a run; it is stopped when this returns."""
         return Run.of(self._post(run_id, "/cancel", {"reason": reason}, repeatable=True))
 
-    def retry(self, run_id: str, *, fresh: bool = False) -> Run:
-        """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning."""
-        return self.get((self.send(calls.retry(run_id, fresh)))["task_id"])
+    def retry(self, run_id: str, *, fresh: bool = False, from_step: str | None = None) -> Run:
+        """Run an ended run again, as a new one: behind its finished steps, or `fresh` from the beginning.
+
+        `from_step` is the key of a step, as `GET /tasks/{id}/steps` lists them: that one and what began after it are
+        done again.
+        """
+        return self.get((self.send(calls.retry(run_id, fresh, from_step)))["task_id"])
 
     def send_event(
         self,

@@ -258,12 +258,11 @@ def get(path: str, **params: Any) -> Call:
     )
 
 
-def retry(run_id: str, fresh: bool) -> Call:
+def retry(run_id: str, fresh: bool, from_step: str | None) -> Call:
     """The request that runs an ended run again."""
+    body = {"fresh": fresh} if from_step is None else {"fresh": fresh, "from_step": from_step}
     headers = _JSON | {"Idempotency-Key": str(uuid.uuid4())}
-    return Call(
-        "POST", BASE + task(run_id, "/retry"), headers=headers, content=json_form.encode({"fresh": fresh})
-    )
+    return Call("POST", BASE + task(run_id, "/retry"), headers=headers, content=json_form.encode(body))
 
 
 def fetching(run_id: str, patience: float) -> Flow[Run]:

@@ -61,8 +61,13 @@ async def clerk(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
 
 
 async def failer(ctx: Context, args: dict[str, Any]) -> None:
-    """Fails."""
+    """Fails behind a step."""
+    await ctx.step("prepare", prepare)
     raise ValueError("as asked")
+
+
+async def prepare() -> None:
+    PREPARED.append(True)
 
 
 async def patient(ctx: Context, args: dict[str, Any]) -> None:
@@ -86,6 +91,7 @@ async def sender(ctx: Context, args: list[Parcel]) -> Sent:
     return Sent(args, AT)
 
 
+PREPARED: list[bool] = []  # of each time
 AT = dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC)
 
 
@@ -204,10 +210,14 @@ def test_arguments_of_another_type_are_refused_at_submit(
 
 
 def test_an_ended_run_is_run_again_as_a_new_one(client: Client) -> None:
+    PREPARED.clear()
     failed = client.run("@client/failer", {})
     again = client.retry(failed.id)
     assert again.raw["retry_of"] == failed.id
-    assert client.wait(client.retry(failed.id, fresh=True).id).error is not None
+    assert (client.wait(again.id).error is not None, len(PREPARED)) == (True, 1)
+    client.wait(client.retry(failed.id, from_step="prepare#1").id)
+    client.wait(client.retry(failed.id, fresh=True).id)
+    assert len(PREPARED) == 3
 
 
 def test_files_go_with_a_run(client: Client, tmp_path: Path) -> None:

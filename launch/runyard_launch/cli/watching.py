@@ -154,6 +154,12 @@ def retry(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="From the beginning, and not from the last step that is done.")
     ] = False,
+    from_step: Annotated[
+        str | None,
+        typer.Option(
+            "--from-step", metavar="KEY", help="Do the step with this key again, and what began after it."
+        ),
+    ] = None,
     follow: Follow = False,
     url: Url = "",
     key_file: KeyFile = None,
@@ -164,7 +170,7 @@ def retry(
     With --follow the exit codes are those of `runyard run --follow`.
     """
     with connected(url, key_file) as client:
-        made = client.retry(task, fresh=fresh)
+        made = client.retry(task, fresh=fresh, from_step=from_step)
         if follow:
             raise typer.Exit(follow_run(client, made, as_json, again(context, made.id, url, key_file)))
     if as_json:

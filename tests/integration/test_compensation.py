@@ -22,6 +22,8 @@ from runyard_common.runs.rules.suspicion import MOST_LOSSES, Loss, Suspicion
 from runyard_common.runs.service import cancellations, rescues, retries
 from runyard_common.tables.query import Task
 from runyard_scheduler.duties import Admit, Rescue
+from runyard_workers.attempts import executor
+from runyard_workers.attempts.attempt import Attempt
 from tests import process_agents
 from tests.installation import Installation
 from tests.waiting import until
@@ -345,7 +347,7 @@ async def test_the_worker_dies_while_it_undoes_and_another_goes_on(database_url:
         task_id = await site.submit(site.publish(fails))
         await first.wait()
         site.vanish(engine)
-        await site.engine()
+        await site.engine(lease_seconds=60.0)  # the one that has to be lost is the first
         duties = (Rescue(site.store), Admit(site.store))
 
         def ended() -> bool:
@@ -372,8 +374,8 @@ async def test_a_run_that_is_out_of_time_is_undone(how: str, database_url: str) 
             await asyncio.sleep(60)
 
     async with Installation(database_url) as site:
-        await site.engine()
-        task_id = await site.submit(site.publish(late, timeout=4.0 if how == "timeout" else None))
+        engine = await site.engine()
+        task_id = await site.submit(site.publish(late, timeout=600.0 if how == "timeout" else None))
         if how == "no answer":
             await site.until(task_id, Status.WAITING_FOR_INPUT)
             await until(lambda: site.transact(answers.expire))
@@ -383,6 +385,14 @@ async def test_a_run_that_is_out_of_time_is_undone(how: str, database_url: str) 
             site.transact(lambda tx: tx.conn.execute(over))
             assert site.transact(cancellations.expire_deadlines) == 1
             assert site.transact(cancellations.expire_deadlines) == 0
+        else:
+            await until(lambda: site.journal(task_id))
+            life = engine._runs.get(task_id)
+            assert life is not None
+            assert life.attempt is not None
+            limit = life.attempt.interruptions._limit
+            assert limit is not None
+            limit.reschedule(asyncio.get_running_loop().time())  # its ten minutes are over
         task = await site.ended(task_id)
         code = {"timeout": "timeout", "deadline": "deadline_exceeded", "no answer": "answer_timeout"}[how]
         assert (task.status, task.error and task.error["code"]) == (Status.FAILED, code)
@@ -495,7 +505,18 @@ def _events(site: Installation, task_id: str) -> list[Any]:
         return list(events.after(OrgScope(conn, site.org), task_id, 0, 1000))
 
 
-def test_a_compensation_that_hangs_is_ended_by_its_time_limit_and_the_others_run() -> None:
+def test_a_compensation_that_hangs_is_ended_by_its_time_limit_and_the_others_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds_left = executor._seconds_left
+
+    def of_what_hangs(attempt: Attempt) -> float | None:
+        """The code that registers them, and what runs after it, may take longer here."""
+        undone = attempt.compensations
+        return seconds_left(attempt) if undone is not None and len(undone.left) == 2 else None
+
+    monkeypatch.setattr(executor, "_seconds_left", of_what_hangs)
+
     @agent("@undo/hangs", timeout=0.5)
     async def hangs(ctx: Context, args: Any) -> None:
         await ctx.on_failure("first", undo, "first")

@@ -108,7 +108,7 @@ async def test_a_finished_step_is_never_run_again_after_its_worker_vanished(data
         task_id = await site.submit(name)
         await asyncio.wait_for(opened.wait(), 10)
         site.vanish(doomed)
-        await site.engine()
+        await site.engine(lease_seconds=60.0)  # the one that has to be lost is the first
         await _rescue_until_ended(site, task_id)
         task = site.task(task_id)
         assert (task.status, task.output, task.attempt) == (Status.COMPLETED, ["FIRST", "SECOND"], 2)
@@ -201,19 +201,19 @@ async def test_a_stop_bites_a_blocking_thread_at_its_next_step(database_url: str
     steps: list[int] = []
 
     def busy(ctx: BlockingContext, args: dict[str, Any]) -> None:
-        for number in range(100):
+        for number in range(3):
             ctx.step(f"step {number}", steps.append, number)
-            time.sleep(0.05)
+        while not ctx.stopped:
+            time.sleep(0.01)
+        ctx.step("step 3", steps.append, 3)
 
     async with Installation(database_url) as site:
-        await site.engine()
+        engine = await site.engine()
         task_id = await site.submit(site.publish(busy))
         await until(lambda: len(steps) > 2)
         site.transact(lambda tx: cancellations.cancel_tasks(tx, [task_id], "enough"))
-        await asyncio.sleep(0.15)
-        reached = len(steps)
-        await asyncio.sleep(0.3)
-        assert len(steps) == reached
+        await until(lambda: engine.running == 0)
+        assert steps == [0, 1, 2]
         assert site.task(task_id).status is Status.STOPPED
 
 
@@ -241,13 +241,12 @@ async def test_work_whose_time_to_live_passed_unstarted_expires(database_url: st
 
 
 async def test_a_drained_worker_hands_its_run_to_another_and_spends_no_budget(database_url: str) -> None:
-    reached = asyncio.Event()
+    reached, drains = asyncio.Event(), asyncio.Event()
 
     async def work(ctx: Context, args: dict[str, Any]) -> int:
         first = await ctx.step("first", lambda: 1)
         reached.set()
-        if ctx.task.attempt == 1:
-            await asyncio.sleep(0.5)
+        await drains.wait()
         return int(first) + int(await ctx.step("second", lambda: 2))
 
     async with Installation(database_url) as site:
@@ -255,7 +254,10 @@ async def test_a_drained_worker_hands_its_run_to_another_and_spends_no_budget(da
         task_id = await site.submit(site.publish(work))
         await asyncio.wait_for(reached.wait(), 10)
         await site.engine()
-        await old.drain(10)
+        draining = asyncio.create_task(old.drain(40))
+        await until(lambda: old._runs._draining)
+        drains.set()  # it comes to its next step
+        await draining
         site.engines.remove(old)
         task = await site.ended(task_id)
         assert (task.output, task.attempt, task.retries) == (3, 2, None)

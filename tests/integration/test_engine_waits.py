@@ -14,6 +14,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.values.errors import Conflict, InvalidRequest
 from runyard_scheduler.duties import Expire
 from tests.installation import Installation
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ async def test_a_question_frees_the_slot_and_its_answer_resumes_the_run(database
         engine = await site.engine()
         task_id = await site.submit(name)
         await site.until(task_id, Status.WAITING_FOR_INPUT)
-        assert engine.running == 0
+        await until(lambda: engine.running == 0)
         with pytest.raises(InvalidRequest, match="message"):
             site.transact(lambda tx: answers.post_message(tx, site.org, task_id, 7, "me"))
         site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "4711", "me"))

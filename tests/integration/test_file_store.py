@@ -55,7 +55,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command += ["--auth-key", f"{KEY},{SECRET}", "--config", os.devnull]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _listens(port), 10)
+        wait_until(lambda: _listens(port), 60)
         yield S3Server(f"http://127.0.0.1:{port}", folder, process)
     finally:
         process.kill()

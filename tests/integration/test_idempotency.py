@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from runyard_common.identity.service.idempotency import KEPT, LEASE
 from runyard_common.runs.service import submissions
 from runyard_common.values.ids import uuid7
 from tests.api_server import Api
+from tests.waiting import wait_until
 
 NAME = "@test/agent"
 #: A run through each front whose POST answers at once, and where the answer names it.
@@ -171,25 +171,33 @@ def test_a_live_process_extends_its_lease(
     api: Api, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Storing takes longer than the lease: meanwhile no other caller takes the key over."""
-    monkeypatch.setattr(idempotency_service, "LEASE", 0.6)
-    monkeypatch.setattr(idempotency_api, "LEASE", 0.6)
+    monkeypatch.setattr(idempotency_service, "LEASE", 1.5)
+    monkeypatch.setattr(idempotency_api, "LEASE", 1.5)
     path, body, _ = RUNS["native"]
     headers = {"idempotency-key": "slow"}
-    started, commit = threading.Event(), api.state.writer.call
+    started, stores, commit = threading.Event(), threading.Event(), api.state.writer.call
 
     async def slow(batch: Any, command: Any) -> Any:
         if batch is submissions.submit_remembered:
             started.set()
-            await asyncio.sleep(2.5)
+            await asyncio.to_thread(stores.wait, 60)
         return await commit(batch, command)
 
     monkeypatch.setattr(api.state.writer, "call", slow)
     with ThreadPoolExecutor() as threads:
         first = threads.submit(client.post, path, json=body, headers=headers)
-        assert started.wait(10)
-        time.sleep(1.2)
+        assert started.wait(30)
+        first_end = _lease_until(api, "slow")
+        wait_until(lambda: api.state.now() > first_end and _lease_until(api, "slow") > api.state.now() + 0.5)
         assert client.post(path, json=body, headers=headers).status_code == 409
+        stores.set()
         assert first.result(30).status_code == 202
+
+
+def _lease_until(api: Api, key: str) -> float:
+    with api.state.store.read() as conn:
+        found = conn.execute(text("SELECT lease_until FROM idempotency WHERE key = :k"), {"k": key})
+        return float(found.scalar_one())
 
 
 def test_replays_survive_a_restart(tmp_path: Path) -> None:

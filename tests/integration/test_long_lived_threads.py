@@ -20,10 +20,12 @@ from runyard_common.database.group_commit import GroupCommit
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.settings import Settings
 from runyard_common.stream import GAP, Follower, Live, Tokens
+from runyard_common.stream.encoding import TASK
 from runyard_common.stream.subscription import Subscription
 from runyard_common.values.ids import uuid7
 from runyard_common.values.logged_event import LoggedEvent
 from runyard_common.values.outages import Outage
+from tests.integration.test_stream_followers import subscribed
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -78,8 +80,8 @@ async def _following(url: str, org: str, task: str) -> AsyncIterator[Subscriptio
     follower = Follower(url)
     await follower.start()
     with follower.follow(org, task, tokens=True) as subscription:
-        assert await subscription.next(10.0) is GAP
-        await asyncio.sleep(0.2)  # the channel of the tokens is confirmed beside the organisation's
+        assert await subscription.next(30.0) is GAP
+        await subscribed(url, TASK + task)  # beside the organisation's channel
         try:
             yield subscription
         finally:
@@ -88,7 +90,7 @@ async def _following(url: str, org: str, task: str) -> AsyncIterator[Subscriptio
 
 async def _tokens(subscription: Subscription) -> list[Any]:
     while True:
-        item = await subscription.next(5.0)
+        item = await subscription.next(30.0)
         assert item is not None, "nothing was heard"
         if isinstance(item, Tokens):
             return item.tokens
@@ -129,7 +131,7 @@ async def test_what_has_no_form_is_counted_and_followers_of_a_lost_event_read_th
     live = Live(valkey_url)
     async with _following(valkey_url, org, task) as subscription:
         live.publish([Event(org, task, Unwritable()), Event(org, task, "fine", 2)])
-        assert await subscription.next(5.0) is GAP
+        assert await subscription.next(30.0) is GAP
         live.token(task, 1, {"text": Unwritable()})
         wait_until(lambda: live.unsendable == 2)
     live.close()
@@ -166,7 +168,7 @@ async def test_a_follower_whose_callback_raises_hears_on(valkey_url: str) -> Non
     await follower.start()
     worker = uuid7()
     follower.listen_worker(worker, stop)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 40
     while len(heard) < 3 and time.monotonic() < end:
         live.cancel(worker, f"run-{len(heard)}")
         await asyncio.sleep(0.05)

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,14 @@ def of(spans: list[Received], name: str) -> Received:
 
 
 def ended(agent: str) -> Any:
-    return lambda spans: any(span.name == f"invoke_agent {agent}" for span in spans)
+    """Whether a run has come, which is written as it ends, with its attempts, whose last one ends after that."""
+
+    def whole(spans: list[Received]) -> bool:
+        attempts = Counter(span.parent for span in spans if span.name.startswith("attempt "))
+        roots = [span for span in spans if span.name == f"invoke_agent {agent}"]
+        return any(attempts[root.id] == root.attributes["runyard.attempts"] for root in roots)
+
+    return whole
 
 
 @pytest.fixture(name="url")

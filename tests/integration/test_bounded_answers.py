@@ -250,7 +250,7 @@ def test_sqlite_computes_within_the_memory_of_a_child(
     sqlite3.connect(tmp_path / "shop.db").close()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(QueryFailed, match=r"memory|too big"):
-        ask("sqlite:///shop.db", sql, folder=tmp_path, caps=Caps(bytes=BOUND, seconds=10))
+        ask("sqlite:///shop.db", sql, folder=tmp_path, caps=Caps(bytes=BOUND, seconds=50))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < SPARE // 1024
 
 

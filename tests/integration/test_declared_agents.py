@@ -291,11 +291,10 @@ async def test_rate_limits_are_waited_out_under_the_provider_budget(declared: De
     declared.publish(retries={"provider": {"budget": 5, "base_s": 0, "cap_s": 1}})
     declared.server.answer(fail(429, retry_after=0.2), fail(503), fail(429), reply("Here."))
     task_id = await declared.submit("Hello?")
-    for _ in range(200):
-        if (await asyncio.to_thread(declared.site.task, task_id)).finished_at is not None:
-            break
-        await asyncio.to_thread(Admit(declared.site.store).run_once)
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(50):
+        while (await asyncio.to_thread(declared.site.task, task_id)).finished_at is None:
+            await asyncio.to_thread(Admit(declared.site.store).run_once)
+            await asyncio.sleep(0.05)
     task = declared.site.task(task_id)
     assert (task.status, task.output, task.retries) == (Status.COMPLETED, "Here.", {"provider": 3})
 

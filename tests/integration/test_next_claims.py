@@ -30,14 +30,13 @@ async def test_the_next_runs_are_claimed_with_the_end_of_those_before(database_u
     async with Installation(database_url) as site:
         name = site.publish(_noop)
         ids = [await site.submit(name) for _ in range(6)]
-        await site.engine(capacity=2)
+        await site.engine(capacity=1)
         for task_id in ids:
             await site.ended(task_id)
         found = [_moments(site, task_id) for task_id in ids]
         ends = {one["finish"] for one in found}
-        # The first two come with the first claim; an end that comes while a claim is under way has its slot claimed
-        # for after it.
-        assert sum(one["claim"] in ends for one in found[2:]) >= 2
+        # With more slots, an end that comes while a claim is under way has its slot claimed for after it.
+        assert all(one["claim"] in ends for one in found[1:])
 
 
 async def test_no_more_runs_than_slots_are_under_way(database_url: str) -> None:

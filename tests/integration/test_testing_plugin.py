@@ -124,6 +124,7 @@ def pytest_configure():
 
 
 @pytest.mark.processes
+@pytest.mark.timeout(150)
 def test_a_project_uses_the_fixtures(tmp_path: Path) -> None:
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(text)

@@ -181,8 +181,8 @@ async def test_no_more_runs_ask_a_model_than_its_limit_allows(
         for id_ in ids[1:]:
             waiting = (await client.get(f"/tasks/{id_}")).json()
             assert (waiting["status"], waiting["queue"]["limit"]) == ("queued", "model:other")
-        free = await submit(client, query="With None.", model="another")
         model.when("With None.", reply("Ok."))
+        free = await submit(client, query="With None.", model="another")
         assert (await settled(client, free))["status"] == "completed"  # it keeps the model of no other run
         assert len([r for r in model.requests[seen:] if r["model"] == "other"]) <= 1
         release.set()

@@ -20,6 +20,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import journal, tasks
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, reply
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 _CLOCK = ("clock_timestamp",)
@@ -35,10 +36,14 @@ async def look(n: int) -> str:
     return f"seen {n}"
 
 
+#: The result of another call is on record.
+_other = asyncio.Event()
+
+
 @tool(name="writes_wait", effect="read")
 async def wait_for_the_other() -> str:
     """Wait."""
-    await asyncio.sleep(0.2)
+    await _other.wait()
     return "waited"
 
 
@@ -155,6 +160,10 @@ async def test_a_turn_takes_eleven_statements(declared: Declared) -> None:
 
 async def test_a_call_that_others_outlast_is_on_record_before_they_end(declared: Declared) -> None:
     declared.server.answer(calls(writes_look={"n": 1}, writes_wait={}), reply("Done."))
+    _other.clear()
     with commits(declared) as found:
-        await declared.completed("Go.")
+        running = asyncio.create_task(declared.completed("Go."))
+        await until(lambda: any("tool_result" in one.events for one in found))
+        _other.set()
+        await running
     assert [one.events for one in found if "tool_result" in one.events] == [["tool_result"], ["tool_result"]]

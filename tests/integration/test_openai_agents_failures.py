@@ -127,7 +127,7 @@ def test_an_answer_that_its_limit_of_tokens_cut_off_is_a_failure_of_its_own(mode
 def test_a_turn_that_is_out_of_time_is_the_providers_failure(model: ModelServer) -> None:
     model.answer(reply("late", delay=30), reply("done"))
     outcome = run(
-        agent("chat")(openai_agents(chat(model_settings=ModelSettings(timeout=0.2)))), message="Go."
+        agent("chat")(openai_agents(chat(model_settings=ModelSettings(timeout=2.0)))), message="Go."
     )
     assert outcome.output == "done", outcome.error
     assert [data["error"]["code"] for data in outcome.of_type("retry")] == ["model_timeout"]

@@ -160,8 +160,8 @@ async def test_a_busy_provider_is_waited_for_as_long_as_it_asks(declared: Declar
 
 
 async def test_a_provider_that_does_not_answer_in_time_is_asked_again(declared: Declared) -> None:
-    declared.publish("@test/hasty", config={"request_timeout": 0.3}, retries={"provider": EAGER})
-    declared.server.answer(reply("Too late.", delay=3), reply("In time."))
+    declared.publish("@test/hasty", config={"request_timeout": 2.0}, retries={"provider": EAGER})
+    declared.server.answer(reply("Too late.", delay=30), reply("In time."))
     task = await declared.completed("Hello?", agent="@test/hasty")
     assert (task.output, task.attempt) == ("In time.", 2)
     codes = [event["error"]["code"] for event in declared.events(task) if event.get("error")]

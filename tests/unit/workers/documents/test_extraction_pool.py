@@ -19,6 +19,7 @@ from runyard_workers.documents.extract import extract
 from runyard_workers.documents.extraction import MIB, ExtractionError, ExtractLimits
 from runyard_workers.documents.extraction_pool import ExtractionPool
 from tests.unit.workers.documents import documents
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -92,7 +93,7 @@ def test_a_file_that_holds_its_parser_is_given_up_in_time_and_the_next_is_read(p
     before = child_pid(pool)
     started = time.monotonic()
     assert refusal(pool, TREACLE, "treacle.pdf", ExtractLimits(seconds=0.3)) == "extraction_timeout"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
     assert pool.extract(documents.pdf("next"), "next.pdf").text == "[page 1]\nnext"
     assert child_pid(pool) != before
 
@@ -117,10 +118,21 @@ def test_a_child_that_holds_on_to_much_memory_is_replaced() -> None:
         assert small.extract(b"two", "two.txt").text == "two"
 
 
+def cpu_ticks(pid: int) -> int:
+    """The processor time that a process has used, in hundredths of a second."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def test_a_parser_that_dies_of_a_file_takes_no_worker_with_it(pool: ExtractionPool) -> None:
     victim = child_pid(pool)
-    crash = threading.Timer(0.3, os.kill, (victim, signal.SIGSEGV))
-    crash.start()
+    before = cpu_ticks(victim)
+
+    def crash() -> None:
+        wait_until(lambda: cpu_ticks(victim) > before + 20)  # it parses
+        os.kill(victim, signal.SIGSEGV)
+
+    threading.Thread(target=crash).start()
     assert refusal(pool, TREACLE, "killer.pdf", ExtractLimits(seconds=20)) == "extraction_crashed"
     assert pool.extract(b"next", "next.txt").text == "next"
 
@@ -171,7 +183,7 @@ def test_a_child_ends_with_its_worker_when_idle() -> None:
     with orphan() as child:
         assert child.stdin is not None
         child.stdin.close()
-        assert child.wait(10) == 0
+        assert child.wait(50) == 0
 
 
 def test_a_child_ends_by_its_own_clock_when_its_worker_is_gone() -> None:
@@ -179,4 +191,4 @@ def test_a_child_ends_by_its_own_clock_when_its_worker_is_gone() -> None:
         assert child.stdin is not None
         wire.write(child.stdin, *wire.request(TREACLE, "treacle.pdf", ExtractLimits(seconds=0.1), ""))  # type: ignore[arg-type]
         child.stdin.close()
-        assert child.wait(10) == -signal.SIGALRM
+        assert child.wait(50) == -signal.SIGALRM

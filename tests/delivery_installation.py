@@ -29,6 +29,8 @@ SCHEDULES: Mapping[str, RetrySchedule] = {
     "native": QUICK,
     "appstrate": replace(APPSTRATE, gaps=QUICK.gaps[:7]),
 }
+#: Attempts until the test lets one succeed.
+PATIENT: Mapping[str, RetrySchedule] = {"native": replace(NATIVE, gaps=(0.05,) * 2_000, longest_wait=2.0)}
 POLICY = OutboundPolicy(allow_private=True)
 
 
@@ -49,7 +51,7 @@ class DeliveryInstallation(Installation):
     """Use as `async with DeliveryInstallation(url) as site`."""
 
     recorder: DeliveryRecorder = field(default_factory=DeliveryRecorder)
-    timeouts: Timeouts = field(default_factory=lambda: Timeouts(connect=0.5, read=1.0, total=1.0))
+    timeouts: Timeouts = field(default_factory=Timeouts)
     schedules: Mapping[str, RetrySchedule] = field(default_factory=lambda: SCHEDULES)
     writers: list[GroupCommit] = field(default_factory=list)
 

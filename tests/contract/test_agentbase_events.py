@@ -55,7 +55,12 @@ class TestTransport:
         barrier = tmp_path / "barrier"
         with streaming(admin, str(barrier), params={"agent": "gated"}) as frames:
             frames.until("agent_started")
-            opener = threading.Timer(17, barrier.touch)
+
+            def open_then() -> None:
+                wait_until(lambda: frames.comments, seconds=50)
+                barrier.touch()
+
+            opener = threading.Thread(target=open_then)
             opener.start()
             frames.until("agent_completed")
             opener.join()

@@ -12,6 +12,9 @@ import agentbase
 import pytest
 from agentbase import Agentbase, AsyncAgentbase
 
+from runyard import Context
+from runyard_api.http import event_stream
+from tests.api_server import Api, workers_of
 from tests.contract.live import Live, unique
 from tests.fakes.model_server import reply
 
@@ -156,18 +159,29 @@ class TestSync:
         assert joined(events) == "0 before: "
 
     def test_silence_longer_than_the_read_timeout_is_filled_by_comments(
-        self, live: Live, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        barrier = tmp_path / "barrier"
-        asyncio.run(self._open_later(live, barrier))
+        monkeypatch.setattr(event_stream, "KEEP_ALIVE", 0.5)
+        asyncio.run(self._open_later(tmp_path))
 
     @staticmethod
-    async def _open_later(live: Live, barrier: Path) -> None:
-        """The client gives up after 17 s without a byte; the agent sends nothing for 20 s."""
-        async with AsyncAgentbase(api_key=live.key, base_url=live.url(), timeout=17, max_retries=0) as client:
-            stream = await client.run_agent(message=str(barrier), extra_query={"agent": "gated"})
-            asyncio.get_running_loop().call_later(20, barrier.touch)
-            events: list[Any] = [event async for event in stream]
+    async def _open_later(folder: Path) -> None:
+        """The client gives up after 8 s without a byte; the agent sends nothing for 10 s."""
+        go_on = asyncio.Event()
+
+        async def gated(ctx: Context, args: dict[str, Any]) -> str:
+            await go_on.wait()
+            return "through"
+
+        with Api(folder / "home") as api:
+            async with (
+                workers_of(api) as site,
+                AsyncAgentbase(api_key=api.key, base_url=api.url, timeout=8, max_retries=0) as client,
+            ):
+                agent = {"agent": site.publish(gated)}
+                stream = await client.run_agent(message="hi", extra_query=agent)
+                asyncio.get_running_loop().call_later(10, go_on.set)
+                events: list[Any] = [event async for event in stream]
         assert joined(events) == "through"
 
     @pytest.mark.parametrize(

@@ -185,13 +185,13 @@ class TestTheTask:
 
         assert live.until(task_id)["status"] == "completed"
 
-    def test_an_agent_at_its_limit_queues(self, admin: httpx2.Client, live: Live) -> None:
-        limit = {"kind": "agent", "selector": "@default/waits", "max_concurrent": 1}
+    def test_an_agent_at_its_limit_queues(self, admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
+        limit = {"kind": "agent", "selector": "@default/gated", "max_concurrent": 1}
         made = admin.post(f"{V1}/limits", json=limit).json()
         try:
-            first = run(admin, "waits", args={"seconds": 1})
-            second = run(admin, "waits", args={"seconds": 0})
+            first, second = (run(admin, "gated", args={"gate": str(tmp_path / "gate")}) for _ in range(2))
             assert second["status"] == "queued"
+            (tmp_path / "gate").touch()
             assert live.until(second["task_id"])["status"] == "completed"
             live.until(first["task_id"])
         finally:

@@ -47,10 +47,11 @@ class TestSummary:
     def test_before_the_end_it_is_the_last_message(self, admin: httpx2.Client, asked: dict[str, Any]) -> None:
         assert admin.get(f"{V1}/tasks/{asked['task_id']}/summary").json()["result"] == "Which colour?"
 
-    def test_without_messages_there_is_none(self, admin: httpx2.Client, live: Live) -> None:
-        task_id = run(admin, "waits", args={"seconds": 1})["task_id"]
+    def test_without_messages_there_is_none(self, admin: httpx2.Client, live: Live, tmp_path: Path) -> None:
+        task_id = run(admin, "gated", args={"gate": str(tmp_path / "gate")})["task_id"]
 
         assert "result" not in admin.get(f"{V1}/tasks/{task_id}/summary").json()
+        (tmp_path / "gate").touch()
         live.until(task_id)
 
 

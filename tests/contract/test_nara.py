@@ -199,11 +199,14 @@ class TestRefusals:
         with live.client(key) as broke:
             refused(run(broke, "gives", {"value": 1}), 402, "quota_exceeded")
 
-    def test_a_run_that_outlasts_the_wait_is_504_and_goes_on(self, live: Live, impatient: str) -> None:
+    def test_a_run_that_outlasts_the_wait_is_504_and_goes_on(
+        self, live: Live, impatient: str, tmp_path: Path
+    ) -> None:
         with live.client(name=impatient) as client:
-            body = refused(run(client, "waits", {"seconds": 2}), 504, "wait_timeout")
+            body = refused(run(client, "gated", {"gate": str(tmp_path / "gate")}), 504, "wait_timeout")
 
-        assert live.until(body["taskId"])["output"] == {"waited": 2}
+        (tmp_path / "gate").touch()
+        assert live.until(body["taskId"])["output"] == "through"
 
     def test_a_run_that_waits_for_a_person_is_504_and_can_be_answered(
         self, live: Live, impatient: str
@@ -341,17 +344,19 @@ def test_the_path_may_end_with_a_slash(admin: httpx2.Client) -> None:
 
 
 def test_a_client_that_leaves_does_not_stop_the_run(live: Live, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
+    barrier = tmp_path / "barrier"
 
     def mine() -> list[str]:
         tasks = live.request("GET", "/tasks?limit=10")[1]["data"]
-        return [task["task_id"] for task in tasks if (task["input"]["args"] or {}).get("gate") == str(gate)]
+        return [
+            task["task_id"] for task in tasks if (task["input"]["args"] or {}).get("gate") == str(barrier)
+        ]
 
     with live.client(live.key_of("admin")) as client, pytest.raises(httpx2.ReadTimeout):
-        run(client, "gated", {"gate": str(gate)}, timeout=1.0)
+        run(client, "gated", {"gate": str(barrier)}, timeout=1.0)
 
     (task_id,) = wait_until(mine)
-    gate.touch()
+    barrier.touch()
     assert live.until(task_id)["status"] == "completed"
 
 

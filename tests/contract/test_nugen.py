@@ -292,11 +292,16 @@ def test_every_path_may_end_with_a_slash(admin: httpx2.Client, bot: dict[str, An
 
 
 def test_a_client_that_leaves_does_not_stop_the_run_and_is_waited_for_no_more(live: Live) -> None:
-    before = live.gauge()
-    with live.client(live.key_of("admin")) as client, pytest.raises(httpx2.ReadTimeout):
-        client.post(f"{AGENTS}/run-agents/asks/run", json={"message": "hi"}, timeout=1)
+    before, text = live.gauge(), unique("hi")
 
-    task_id = live.request("GET", "/tasks?limit=1")[1]["data"][0]["task_id"]
+    def mine() -> list[str]:
+        tasks = live.request("GET", "/tasks?limit=10")[1]["data"]
+        return [task["task_id"] for task in tasks if task["input"]["message"] == text]
+
+    with live.client(live.key_of("admin")) as client, pytest.raises(httpx2.ReadTimeout):
+        client.post(f"{AGENTS}/run-agents/asks/run", json={"message": text}, timeout=1)
+
+    (task_id,) = wait_until(mine)
     wait_until(lambda: live.gauge() == before)
     assert live.until(task_id, "waiting_for_input")
 

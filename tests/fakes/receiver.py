@@ -6,6 +6,7 @@ What it does depends on the path:
     /status/<n>    that status; ?retry-after=<s> adds the header
     /slow/<s>      200 after so many seconds
     /hang          takes the request, never answers
+    /gated         200 once `go_on` is set (of a receiver in the test's process)
     /echo          400, and the headers it got
     /reset         takes the request, resets the connection
     /gone/<n>      410 to the n-th request, 200 to all others
@@ -66,6 +67,7 @@ class Receiver:
     busy: int = 0
     busiest: int = 0
     answers: dict[str, str] = field(default_factory=dict)  # path -> behaviour put in its place
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _count: int = 0
     _asked: int = 0
     _failed: dict[str, int] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Receiver:
         body = (await reader.readexactly(int(headers.get("content-length", "0")))).decode()
         path = first.split(" ")[1]
         what = self._behaviour(self.answers.get(path, path), headers.get("webhook-id", ""))
-        got = Received(time.time(), path, headers, body, what.partition("/")[0] in ("ok", "slow"))
+        got = Received(time.time(), path, headers, body, what.partition("/")[0] in ("ok", "slow", "gated"))
         self.received.append(got)
         if self.log is not None:
             self.log(got)
@@ -131,6 +133,9 @@ class Receiver:
         match kind:
             case "hang":
                 await asyncio.sleep(3600)
+            case "gated":
+                await self.go_on.wait()
+                await self._reply(writer, 200)
             case "reset":
                 sock: socket.socket = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -19,7 +19,7 @@ from runyard_common.outbound import GuardedClient, OutboundPolicy
 from runyard_common.runs.service import cancellations
 from runyard_common.webhooks.service import endpoints
 from runyard_scheduler.duties import Deliver
-from tests.delivery_installation import DeliveryInstallation
+from tests.delivery_installation import PATIENT, DeliveryInstallation
 from tests.fakes.receiver import Received, receiving
 
 pytestmark = pytest.mark.anyio
@@ -104,7 +104,7 @@ async def test_a_callback_is_sent_a_failure_and_a_stop(database_url: str) -> Non
 
 
 async def test_a_waiting_run_sends_a_link_that_answers_once_and_is_not_stored(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+    async with receiving() as receiver, DeliveryInstallation(database_url, schedules=PATIENT) as site:
         site.endpoint(receiver.url("/hook"), events=("run.waiting_for_input", "run.completed"))
         receiver.answers["/hook"] = "/status/500"
         site.deliverer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from runyard_common.webhooks.queries.delivery_queue import Outgoing, Settled
 from runyard_common.webhooks.rules.delivery_budget import PER_HOST, Kind
 from runyard_common.webhooks.service import endpoints, redeliveries
 from runyard_common.webhooks.service.deliveries import settle
-from tests.delivery_installation import DeliveryInstallation
+from tests.delivery_installation import PATIENT, DeliveryInstallation
 from tests.fakes.receiver import Received, receiving
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +37,7 @@ def types(received: list[Received]) -> list[str]:
 
 
 async def test_a_failing_delivery_holds_back_those_behind_it_and_others_pass(database_url: str) -> None:
-    async with receiving() as receiver, DeliveryInstallation(database_url) as site:
+    async with receiving() as receiver, DeliveryInstallation(database_url, schedules=PATIENT) as site:
         _, secret = site.endpoint(receiver.url("/hook"))
         receiver.answers["/hook"] = "/status/500"
         site.deliverer()
@@ -167,7 +169,7 @@ async def test_what_a_killed_deliverer_had_in_hand_is_sent_by_another_under_the_
 async def test_an_outcome_that_comes_after_its_lease_changes_nothing(database_url: str) -> None:
     async with receiving() as receiver, DeliveryInstallation(database_url) as site:
         site.endpoint(receiver.url("/hook"), events=("run.pending",))
-        receiver.answers["/hook"] = "/slow/0.3"
+        receiver.answers["/hook"] = "/gated"
         first = site.deliverer()
         await site.submit(site.publish(greet))
         await site.eventually(lambda: receiver.received)
@@ -175,6 +177,7 @@ async def test_an_outcome_that_comes_after_its_lease_changes_nothing(database_ur
         assert (row.lease_owner, row.state) == (first.owner, "pending")
         site.transact(lambda tx: settle(tx, [_late(row)]))
         assert site.deliveries()[0].state == "pending"
+        receiver.go_on.set()
         (row,) = await site.settled(1)
         assert (row.state, row.status_code) == ("success", 200)
 
@@ -189,13 +192,16 @@ def _late(row: Any) -> Settled:
 
 async def test_a_drained_deliverer_finishes_what_it_sends_and_gives_the_rest_back(database_url: str) -> None:
     async with receiving() as receiver, DeliveryInstallation(database_url) as site:
-        site.endpoint(receiver.url("/slow/0.3"), events=("run.pending",), max_per_second=8.0)
+        site.endpoint(receiver.url("/gated"), events=("run.pending",), max_per_second=8.0)
         name = site.publish(greet)
         for _ in range(3):
             await site.submit(name)
         drained = site.deliverer()
         await site.eventually(lambda: drained.under_way >= 2)
-        await drained.drain(3.0)
+        draining = asyncio.create_task(drained.drain(30.0))
+        await until(lambda: drained._draining)
+        receiver.go_on.set()
+        await draining
         rows = site.deliveries()
         assert all(row.lease_owner is None for row in rows)
         sent = [row for row in rows if row.state == "success"]
@@ -210,12 +216,15 @@ async def test_deliverers_of_several_processes_together_keep_an_endpoints_parall
     database_url: str,
 ) -> None:
     async with receiving() as receiver, DeliveryInstallation(database_url) as site:
-        site.endpoint(receiver.url("/slow/0.1"), events=("run.pending",), max_parallel=2, max_per_second=1000)
+        site.endpoint(receiver.url("/gated"), events=("run.pending",), max_parallel=2, max_per_second=1000)
         name = site.publish(greet)
         for _ in range(16):
             await site.submit(name)
         for _ in range(3):
             site.deliverer(own_writer=True)
+        await site.eventually(lambda: receiver.busy == 2)
+        await asyncio.sleep(0.2)  # a third would come
+        receiver.go_on.set()
         await site.settled(16)
         assert receiver.busiest == 2
 

@@ -347,10 +347,8 @@ def test_a_client_that_leaves_does_not_stop_the_run(live: Live, tmp_path: Path) 
     barrier = tmp_path / "barrier"
 
     def mine() -> list[str]:
-        tasks = live.request("GET", "/tasks?limit=10")[1]["data"]
-        return [
-            task["task_id"] for task in tasks if (task["input"]["args"] or {}).get("gate") == str(barrier)
-        ]
+        found = [task["task_id"] for task in live.request("GET", "/tasks?limit=10")[1]["data"]]
+        return [task_id for task_id in found if str(barrier) in str(live.task(task_id)["input"])]
 
     with live.client(live.key_of("admin")) as client, pytest.raises(httpx2.ReadTimeout):
         run(client, "gated", {"gate": str(barrier)}, timeout=1.0)

@@ -196,10 +196,8 @@ class TestWakeUps:
             site.send()
         time.sleep(1.2)  # longer than the transport waits for a message: it would have been fetched
         assert (site.queued(), site.unacknowledged()) == (3, 0)
-        freed = time.monotonic()
         site.redis.set("hold", 1)
         site.wait_for("woken", 3)
-        assert time.monotonic() - freed < 1.5  # the sleeping consumer was woken
 
     @pytest.mark.rabbitmq
     def test_on_rabbitmq_a_full_worker_sits_on_one(self, rabbitmq: Site) -> None:

@@ -63,6 +63,11 @@ class Settings(BaseModel):
         "", description="postgresql://… or sqlite:///…; default SQLite in the home.", repr=False
     )
     broker_url: str = Field("", description="redis://… or amqp://…; default the embedded Valkey.", repr=False)
+    broker_queue_type: str = Field(
+        "classic",
+        pattern="^(classic|quorum)$",
+        description="Type of the queues on RabbitMQ: classic, or quorum, which a cluster keeps on several nodes.",
+    )
     remote_control: bool = Field(
         False,
         description="Whether workers obey Celery's remote control (inspect, control, Flower): anyone who can write to "
@@ -314,7 +319,9 @@ class Settings(BaseModel):
     @field_validator("broker_url", "redis_url")
     @classmethod
     def _check_readable(cls, value: str) -> str:
-        return addresses.readable(value)  # their schemes: see `broker_urls`
+        for one in broker_urls.each_host(value):
+            addresses.readable(one)
+        return value  # their schemes: see `broker_urls`
 
     @field_validator("public_url")
     @classmethod
@@ -386,7 +393,7 @@ class Settings(BaseModel):
             return broker_urls.redis(self.redis_url)
         if not self.broker_url:
             return self._embedded_redis()
-        if broker_urls.broker(self.broker_url).scheme not in ("redis", "rediss", "unix"):
+        if broker_urls.broker(self.broker_url).scheme not in broker_urls.REDIS:
             return ""
         return broker_urls.redis(self.broker_url, "RUNYARD_BROKER_URL")
 

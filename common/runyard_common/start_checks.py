@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,7 +26,7 @@ from runyard_common.environment import load
 from runyard_common.files import open_files
 from runyard_common.outbound import OutboundPolicy
 from runyard_common.settings import Settings
-from runyard_common.values import addresses
+from runyard_common.values import addresses, broker_urls
 from runyard_common.values.errors import ConfigurationError, InvalidRequest
 
 #: Kinds of files that RUNYARD_AGENTS may name.
@@ -82,14 +83,24 @@ def _check_each_model(settings: Settings, check: Callable[[str], object]) -> Non
             raise ConfigurationError(f"{setting}: {refusal.message}", field=setting) from None
 
 
+def _check_tls_files(settings: Settings) -> None:
+    """The clients word a file that is not there as a server that does not answer."""
+    for name, url in (("RUNYARD_BROKER_URL", settings.broker_url), ("RUNYARD_REDIS_URL", settings.redis_url)):
+        for parameter, path in broker_urls.tls_files(url, name).items():
+            if not os.access(path, os.R_OK):
+                raise ConfigurationError(
+                    f"{name}: {parameter} names {path}, which this user cannot read.", field=name
+                )
+
+
 def _check_redis(settings: Settings) -> None:
     if not (settings.redis_url or settings.broker_url) or not settings.redis:
         return
-    import redis
+    from runyard_common.stream.clients import connect
 
     name = "RUNYARD_REDIS_URL" if settings.redis_url else "RUNYARD_BROKER_URL"
     try:
-        redis.ConnectionPool.from_url(settings.redis).make_connection()
+        connect(settings.redis).connection_pool.make_connection()
     except (ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{name} has a parameter that cannot be used: {error}.", field=name
@@ -181,6 +192,7 @@ CHECKS: Final = (
     StartCheck(key_files.check_jwt_secret, _AGENTS),
     StartCheck(lambda settings: _discard(open_files(settings.files)), _SERVING),
     StartCheck(lambda settings: _discard(OutboundPolicy.of(settings)), _SERVING),
+    StartCheck(_check_tls_files, _SERVING),
     StartCheck(_check_redis, _SERVING),
     StartCheck(_check_broker, _SERVING),
     StartCheck(_check_models, _SERVING),

@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from runyard_common.datastores import queries as store
 from runyard_common.outbound import GuardedClient, OutboundPolicy, UrlRefused, check_url
 from runyard_common.settings import Settings
+from runyard_common.values import primaries
 from runyard_workers.agent.sql import QueryFailed
 from tests.databases import opened
 from tests.fakes.names import Names
@@ -73,6 +74,7 @@ def test_no_name_of_this_machine_leads_a_datastore_to_the_own_database(host: str
         ("broker_url", "amqps://u:p@db.test", 5671),
         ("redis_url", "rediss://db.test:8/0", 8),
         ("redis_url", "redis://:p@[fd00::7]:9/0", 9),
+        ("redis_url", "redis+sentinel://:p@other.test,db.test:11/0?master_name=m", 11),
     ],
 )
 async def test_every_host_and_port_of_the_settings_is_refused(setting: str, url: str, port: int) -> None:
@@ -90,6 +92,15 @@ async def test_an_own_server_that_cannot_be_looked_up_is_refused_by_its_port() -
     async with GuardedClient(policy(allowed_hosts="*.test:6399"), resolver=names) as client:
         with pytest.raises(UrlRefused, match=OWN):
             await client.send("POST", "http://elsewhere.test:6399/")
+
+
+async def test_a_primary_that_sentinels_have_named_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primaries, "_seen", {})
+    async with serving() as receiver, GuardedClient(policy()) as client:
+        assert (await client.send("POST", receiver.url())).status == 200
+        primaries.note("localhost", receiver.port)
+        with pytest.raises(UrlRefused, match=OWN):
+            await client.send("POST", receiver.url())
 
 
 async def test_a_unix_socket_is_its_server_on_this_machine() -> None:

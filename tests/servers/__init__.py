@@ -13,6 +13,7 @@ from tests.servers.owner import ensure, stop_all
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres, fresh_database
 from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.sentinel import Sentinel
 from tests.servers.valkey import RedisServer, ValkeyServer
 
 #: Which variable names a server to use instead of starting one.
@@ -31,6 +32,7 @@ __all__ = [
     "Postgres",
     "RabbitMQ",
     "RedisServer",
+    "Sentinel",
     "ServerMissing",
     "ValkeyServer",
     "ensure",

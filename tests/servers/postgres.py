@@ -33,7 +33,7 @@ class Postgres:
     """One server; `url` is its administrator's, on the database postgres. `settings` go over those for tests."""
 
     def __init__(self, **settings: str) -> None:
-        self._settings = _SETTINGS | settings
+        self.settings = _SETTINGS | settings
         self.user = _unprivileged_user()
         self.base = Path(tempfile.mkdtemp(prefix="runyard-postgres-"))
         self.port = free_port()
@@ -57,7 +57,7 @@ class Postgres:
             )
             if init.wait(120):
                 raise ServerMissing(f"initdb failed:\n{self._log.read_text()[-2000:]}")
-        options = [f"-c{name}={value}" for name, value in self._settings.items()]
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
         sockets = f"-cunix_socket_directories={self.base}"
         self._process = process.spawn(
             [programs / "postgres", "-D", data, "-p", str(self.port), sockets, *options],

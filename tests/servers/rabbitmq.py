@@ -18,9 +18,10 @@ _PROGRAMS = Path("/usr/lib/rabbitmq/bin")
 
 
 class RabbitMQ:
-    """One broker on loopback, with the default user guest."""
+    """One broker on loopback, with the default user guest; over TLS alone with a `certificate`, a file with its key."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None) -> None:
+        self._certificate = certificate
         self.base = Path(tempfile.mkdtemp(prefix="runyard-rabbitmq-"))
         self.port, self.dist_port, self.epmd_port = (free_port() for _ in range(3))
         self.env = self._environment()
@@ -29,6 +30,8 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
+        if self._certificate:
+            return f"amqps://guest:guest@localhost:{self.port}//"
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def start(self) -> None:
@@ -66,8 +69,7 @@ class RabbitMQ:
     def _environment(self) -> dict[str, str]:
         (self.base / "plugins").write_text("[].\n")
         (self.base / "rabbitmq.conf").write_text(
-            f"listeners.tcp.default = 127.0.0.1:{self.port}\nvm_memory_high_watermark.absolute = 1GB\n"
-            "disk_free_limit.absolute = 50MB\n"
+            f"{self._listeners()}vm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 50MB\n"
         )
         quiet = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
         return {
@@ -88,6 +90,12 @@ class RabbitMQ:
             "RABBITMQ_PID_FILE": str(self.base / "rabbitmq.pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": quiet,
         }
+
+    def _listeners(self) -> str:
+        if self._certificate is None:
+            return f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
+        files = "".join(f"ssl_options.{name} = {self._certificate}\n" for name in ("certfile", "keyfile"))
+        return f"listeners.tcp = none\nlisteners.ssl.default = 127.0.0.1:{self.port}\n{files}"
 
 
 def _wait_for_port(port: int, child: subprocess.Popen[bytes], seconds: float, log: Path) -> None:

@@ -16,6 +16,8 @@ from limits.aio.storage import RedisStorage
 from limits.errors import StorageError
 from redis.exceptions import RedisError
 
+from runyard_common.stream.clients import connect_async
+
 log = structlog.get_logger()
 
 #: Subjects that one process counts at most; the one that failed longest ago is dropped first.
@@ -85,18 +87,20 @@ class LocalCounts:
         """See `FailureCounts.close`."""
 
 
+def redis_storage(redis_url: str, prefix: str) -> RedisStorage:
+    """What counts in Redis under keys with this prefix. Close it by its client, with the pool."""
+    client = connect_async(redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+    options: dict[str, Any] = {"connection_pool": client.connection_pool}
+    return RedisStorage(
+        "async+redis://", implementation="redispy", key_prefix=prefix, wrap_exceptions=True, **options
+    )
+
+
 class RedisCounts:
     """Counts that all processes share; every key expires. While Redis is away nothing is counted or refused."""
 
     def __init__(self, redis_url: str) -> None:
-        self._storage = RedisStorage(
-            "async+" + redis_url.replace("unix://", "redis+unix://", 1),
-            implementation="redispy",
-            key_prefix="runyard:sign-ins",
-            wrap_exceptions=True,
-            socket_timeout=PATIENCE,
-            socket_connect_timeout=PATIENCE,
-        )
+        self._storage = redis_storage(redis_url, "runyard:sign-ins")
         self._away_until = 0.0
         self._warned_at = -_WARN_EVERY
 
@@ -121,7 +125,7 @@ class RedisCounts:
 
     async def close(self) -> None:
         client: Any = self._storage.bridge
-        await client.storage.aclose()
+        await client.storage.aclose(close_connection_pool=True)
 
     async def _try(self, ask: Callable[[], Any]) -> Any:
         if time.monotonic() < self._away_until:

@@ -17,12 +17,11 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
 from redis.exceptions import RedisError
 
+from runyard_api.access.failure_counts import BACKOFF_S, redis_storage
+
 log = structlog.get_logger()
 
 WINDOW: Final = 60
-#: How long Redis may take to answer, and how long it is left alone after it did not, in seconds.
-PATIENCE: Final = 0.5
-BACKOFF_S: Final = 2.0
 _WARN_EVERY: Final = 10.0
 
 
@@ -48,16 +47,7 @@ class RateLimits:
 
     def __init__(self, redis_url: str) -> None:
         self._storage: MemoryStorage | RedisStorage = (
-            RedisStorage(
-                "async+" + redis_url.replace("unix://", "redis+unix://", 1),
-                implementation="redispy",
-                key_prefix="runyard:rates",
-                wrap_exceptions=True,
-                socket_timeout=PATIENCE,
-                socket_connect_timeout=PATIENCE,
-            )
-            if redis_url
-            else MemoryStorage()
+            redis_storage(redis_url, "runyard:rates") if redis_url else MemoryStorage()
         )
         self._limiter = MovingWindowRateLimiter(self._storage)
         self._away_until = 0.0
@@ -90,4 +80,4 @@ class RateLimits:
     async def close(self) -> None:
         if isinstance(self._storage, RedisStorage):
             client: Any = self._storage.bridge
-            await client.storage.aclose()
+            await client.storage.aclose(close_connection_pool=True)

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from runyard_common.stream.clients import connect_async
 from runyard_common.values.errors import TooManyRequests
 
 log = structlog.get_logger()
@@ -70,7 +70,7 @@ class RequestRates:
         self._clock = clock
         self._counts: dict[str, _Count] = {}
         self._redis = (
-            redis.asyncio.from_url(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+            connect_async(redis_url, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
             if redis_url and most
             else None
         )

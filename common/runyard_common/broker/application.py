@@ -11,11 +11,14 @@ from typing import Any, Final
 from celery import Celery
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from runyard_common.broker.redis_patch import patch_kombu_redis
 from runyard_common.settings import Settings
 from runyard_common.values import broker_urls
 from runyard_common.values.broker_urls import ServerUrl
+from runyard_common.values.errors import ConfigurationError
 
 #: Wake-ups of workers: "work waits, claim it".
 RUNS = "runyard.runs"
@@ -27,6 +30,8 @@ DELIVER = "runyard.deliver"
 #: took could be for runs of others.
 DEDICATED: Final = "runyard.dedicated"
 FORMAT = 1
+CLASSIC: Final = "classic"
+QUORUM: Final = "quorum"
 #: A queue that does not exist: what is published to it is dropped.
 PROBE: Final = "runyard.probe"
 #: How long RabbitMQ may take to confirm that, in seconds; a readiness check waits for it.
@@ -39,6 +44,10 @@ _REDIS_OPTIONS: Final = {
     "socket_keepalive": True,
     "visibility_timeout": 60,
 }
+#: Redis' client would ask a Sentinel that is away three times, with seconds between; there are others to ask.
+_SENTINEL_OPTIONS: Final = {
+    "socket_connect_timeout": 1, "socket_timeout": 1, "retry": Retry(NoBackoff(), 0),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +58,28 @@ class QueueNames:
     deliveries: str = DELIVERIES
 
     @staticmethod
-    def of(installation: str) -> QueueNames:
-        """The names of the installation with this id."""
-        suffix = hashlib.sha256(installation.encode()).hexdigest()[:12]
-        return QueueNames(f"{RUNS}.{suffix}", f"{DELIVERIES}.{suffix}")
+    def of(installation: str, queue_type: str = CLASSIC) -> QueueNames:
+        """The names of the installation with this id, or the common ones for an empty id."""
+        suffix = "." + hashlib.sha256(installation.encode()).hexdigest()[:12] if installation else ""
+        return QueueNames(_named(RUNS + suffix, queue_type), _named(DELIVERIES + suffix, queue_type))
 
 
 def application(settings: Settings) -> Celery:
     """A Celery application for these settings, connecting to nothing yet. Raises `ConfigurationError`."""
     patch_kombu_redis()
     server = broker_urls.broker(settings.broker)
+    queue_type = settings.broker_queue_type
+    if queue_type == QUORUM and not _is_amqp(server.scheme):
+        field = "RUNYARD_BROKER_QUEUE_TYPE"
+        raise ConfigurationError(f"{field}: only RabbitMQ has quorum queues; leave it out.", field=field)
     app = Celery("runyard", broker=_kombu_url(server))
     blocked = threading.Event()
+    names = QueueNames.of("", queue_type)
     app.conf.update(
-        task_queues=[_queue(name, server.scheme) for name in (RUNS, DELIVERIES)],
-        task_default_queue=RUNS,
-        task_routes={WAKE: {"queue": RUNS}, DELIVER: {"queue": DELIVERIES}},
+        task_queues=[_queue(name, server.scheme, queue_type) for name in (names.runs, names.deliveries)],
+        task_default_queue=names.runs,
+        task_routes={WAKE: {"queue": names.runs}, DELIVER: {"queue": names.deliveries}},
+        task_create_missing_queue_type=queue_type,
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_acks_late=False,
@@ -92,6 +107,7 @@ def application(settings: Settings) -> Celery:
         enable_utc=True,
         runyard_broker_blocked=blocked,
         runyard_broker_scheme=server.scheme,
+        runyard_queue_type=queue_type,
     )
     return app
 
@@ -101,28 +117,32 @@ def consume(app: Celery, installation: str) -> None:
 
     Call it before the consumer starts. A choice of queues on the command line (`-Q`) is kept.
     """
-    names = QueueNames.of(installation)
+    queue_type = app.conf.runyard_queue_type
+    names, common = QueueNames.of(installation, queue_type), QueueNames.of("", queue_type)
     queues = app.amqp.queues
-    for common, own in ((RUNS, names.runs), (DELIVERIES, names.deliveries)):
-        if common in queues.consume_from:
-            queues.select_add(_queue(own, app.conf.runyard_broker_scheme))
+    for every, own in ((common.runs, names.runs), (common.deliveries, names.deliveries)):
+        if every in queues.consume_from:
+            queues.select_add(_queue(own, app.conf.runyard_broker_scheme, queue_type))
 
 
 def consume_nothing(app: Celery) -> None:
     """Connect this worker to the broker, and leave all wake-ups to others. Call it before the consumer starts."""
-    app.amqp.queues.select_add(_queue(DEDICATED, app.conf.runyard_broker_scheme))
-    app.amqp.queues.select([DEDICATED])
+    queue_type = app.conf.runyard_queue_type
+    name = _named(DEDICATED, queue_type)
+    app.amqp.queues.select_add(_queue(name, app.conf.runyard_broker_scheme, queue_type))
+    app.amqp.queues.select([name])
 
 
-def write(app: Celery, queue: str = RUNS) -> None:
-    """Declare a queue, as every wake-up does before it is sent: a write that leaves nothing else behind.
+def write(app: Celery, queue: str = "") -> None:
+    """Declare a queue (default: that of all installations), as every wake-up does before it is sent: a write that
+    leaves nothing else behind.
 
     Raises the transport's own errors; see `runyard_common.values.outages.diagnose`.
     """
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         with connection.channel() as channel:
-            app.amqp.queues[queue](channel).declare()
+            app.amqp.queues[queue or app.conf.task_default_queue](channel).declare()
 
 
 class Probe:
@@ -164,9 +184,17 @@ def is_amqp(app: Celery) -> bool:
     return _is_amqp(app.conf.runyard_broker_scheme)
 
 
-def _queue(name: str, scheme: str) -> Queue:
+def _named(name: str, queue_type: str) -> str:
+    """RabbitMQ refuses a queue that is there with another type, so each type has names of its own."""
+    return name if queue_type == CLASSIC else f"{name}.{queue_type}"
+
+
+def _queue(name: str, scheme: str, queue_type: str) -> Queue:
     """On a Redis kombu would keep each message until it is acknowledged; a wake-up may be lost."""
-    return Queue(name, Exchange(name), routing_key=name, no_ack=not _is_amqp(scheme))
+    arguments = None if queue_type == CLASSIC else {"x-queue-type": queue_type}
+    return Queue(
+        name, Exchange(name), routing_key=name, no_ack=not _is_amqp(scheme), queue_arguments=arguments
+    )
 
 
 def _is_amqp(scheme: str) -> bool:
@@ -176,7 +204,11 @@ def _is_amqp(scheme: str) -> bool:
 def _kombu_url(server: ServerUrl) -> str:
     if server.scheme == "unix":
         return "redis+socket" + server.url.removeprefix("unix")
-    return server.url
+    if server.sentinels is None:
+        return server.url
+    # kombu takes user, password and database from whichever of them it is at.
+    hosts = (one.partition("?")[0].partition("://")[2] for one in broker_urls.each_host(server.url))
+    return ";".join(f"sentinel://{host}" for host in hosts)
 
 
 def _tls(server: ServerUrl) -> dict[str, Any] | None:
@@ -184,18 +216,17 @@ def _tls(server: ServerUrl) -> dict[str, Any] | None:
     if server.tls is None:
         return None
     verify = _VERIFY[server.tls.verify]
-    if server.scheme == "rediss":
-        return {
-            "ssl_cert_reqs": verify,
-            "ssl_check_hostname": server.tls.check_hostname,
-            **server.tls.files,
-        }
+    if not _is_amqp(server.scheme):
+        return server.tls.options() | {"ssl_cert_reqs": verify}
     files = {name.removeprefix("ssl_"): path for name, path in server.tls.files.items()}
     hostname = server.host if server.tls.check_hostname else None
     return {"cert_reqs": verify, **files, **({"server_hostname": hostname} if hostname else {})}
 
 
 def _transport_options(server: ServerUrl, blocked: threading.Event) -> dict[str, Any]:
+    if server.sentinels is not None:
+        asked = server.sentinels.sentinel_options() | _SENTINEL_OPTIONS
+        return _REDIS_OPTIONS | {"master_name": server.sentinels.master_name, "sentinel_kwargs": asked}
     if not _is_amqp(server.scheme):
         return dict(_REDIS_OPTIONS)
     return {

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import structlog
 from celery.worker.consumer import Consumer
@@ -30,6 +30,13 @@ class PatientConsumer(Consumer):  # type: ignore[misc]
     Celery waits for a server that refuses connections. To one that accepts them and refuses commands (full,
     read-only, loading) it comes back at once, five times a second, with a traceback each.
     """
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
+        """Without the 28 queues that Celery makes for tasks with a countdown beside quorum queues: there are none."""
+
+        default_steps: ClassVar = [
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        ]
 
     _pause: float = _FIRST_PAUSE
     _failed_at: float = 0.0

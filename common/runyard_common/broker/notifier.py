@@ -47,7 +47,8 @@ class BrokerNotifier:
         it the queues have their common names."""
         self._app = app
         self._installation = installation
-        self._names: QueueNames | None = None if installation else QueueNames()
+        self._type: str = app.conf.runyard_queue_type
+        self._names: QueueNames | None = None if installation else QueueNames.of("", self._type)
         self._wanted = threading.Condition()
         self._runs = False
         self._deliveries = False
@@ -146,12 +147,12 @@ class BrokerNotifier:
             except Exception as error:  # noqa: BLE001 - the database is away
                 logger.warning("A wake-up waits for the database", action="notify", error=str(error)[:200])
                 return None
-            self._names = QueueNames.of(found) if found else None
+            self._names = QueueNames.of(found, self._type) if found else None
         return self._names
 
     def _write(self) -> None:
         try:
-            write(self._app, (self._queue_names() or QueueNames()).runs)
+            write(self._app, (self._queue_names() or QueueNames.of("", self._type)).runs)
         except Exception:
             blocked(self._app).clear()  # a RabbitMQ that blocks answers this
             raise

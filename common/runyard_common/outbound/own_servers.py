@@ -19,14 +19,18 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runyard_common.outbound.addresses import Address, Kind, embedded_ipv4, kind_of, literal
 from runyard_common.settings import Settings
+from runyard_common.values import broker_urls, primaries
 from runyard_common.values.errors import ConfigurationError
 
 if TYPE_CHECKING:  # it brings the HTTP library, and the policy is read by processes that call no URL
     from runyard_common.outbound.errors import UrlRefused
     from runyard_common.outbound.resolver import Resolver
 
-_PORTS: Final = {"postgresql": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
-_ALIASES: Final = {"postgres": "postgresql", "valkey": "redis", "valkeys": "rediss", "pyamqp": "amqp"}
+_PORTS: Final = {
+    "postgresql": 5432, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671,
+    **dict.fromkeys(broker_urls.SENTINEL, broker_urls.SENTINEL_PORT),
+}  # fmt: skip
+_ALIASES: Final = {**broker_urls.ALIASES, "postgres": "postgresql"}
 _HERE: Final = "localhost"
 _LOOKUP_SECONDS: Final = 5.0
 
@@ -66,6 +70,7 @@ class OwnServers:
                 urls.append(getattr(self.settings, name))
         for url in urls:
             yield from _servers(url)
+        yield from (Server(host, port) for host, port in primaries.seen())
 
 
 def check_own_literal(own: OwnServers, host: str, port: int, field: str) -> None:

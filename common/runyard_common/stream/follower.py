@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import orjson
-import redis.asyncio
 import structlog
 from redis import RedisError
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from runyard_common.stream.clients import connect_async
 from runyard_common.stream.encoding import ALL, ORG, TASK, TIMEOUT, WORKER, Published
 from runyard_common.stream.subscription import GAP, Events, Item, Subscription, Tokens
 from runyard_common.values.logged_event import LoggedEvent
@@ -152,7 +152,7 @@ class Follower:
         pause = 0.1
         while True:
             try:
-                async with redis.asyncio.Redis.from_url(
+                async with connect_async(
                     self._url,
                     socket_connect_timeout=TIMEOUT,
                     socket_timeout=None,

@@ -13,6 +13,7 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from runyard_common.stream.clients import connect
 from runyard_common.stream.commands import Command, execute
 from runyard_common.stream.encoding import (
     ALL,
@@ -70,7 +71,7 @@ class Live:
         self._client: redis.Redis | None = None
         self._thread: threading.Thread | None = None
         if redis_url:
-            self._client = redis.Redis.from_url(
+            self._client = connect(
                 redis_url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
             )
             self._thread = threading.Thread(target=self._run, name="live-stream", daemon=True)

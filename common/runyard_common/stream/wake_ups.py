@@ -19,6 +19,7 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from runyard_common.stream.clients import connect
 from runyard_common.stream.commands import Command, execute
 from runyard_common.stream.encoding import TIMEOUT, WAKE
 from runyard_common.values.outages import diagnose
@@ -79,7 +80,7 @@ class Listener:
         self._pause = _FIRST_PAUSE
         self._warned_at = -_WARN_EVERY
         if redis_url:
-            self._client = redis.Redis.from_url(
+            self._client = connect(
                 redis_url,
                 socket_timeout=_WAIT + TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0),
             )  # fmt: skip

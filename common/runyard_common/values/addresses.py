@@ -18,6 +18,7 @@ DATABASES: Final = dict.fromkeys(
 EVERYWHERE: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _VARIABLE: Final = re.compile(r"\$(\w+|\{\w*\}?)")
 _PASSWORD: Final = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/?#:@]*):(?!\d+[/?#\s])[^\s\"'<>]*@")
+_SENTINEL_PASSWORD: Final = re.compile(r"([?&]sentinel_password=)[^&\s\"'<>]*")
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -99,7 +100,9 @@ def bracketed(host: str) -> str:
 
 def masked(text: str) -> str:
     """The text, with the passwords of the URLs in it left out."""
-    return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
+    if "://" not in text:
+        return text
+    return _SENTINEL_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 ALLOWED_ORIGINS: Final = "RUNYARD_ALLOWED_ORIGINS"

@@ -21,6 +21,7 @@ class Outage(StrEnum):
     CREDENTIALS = "credentials_refused"
     CERTIFICATE = "certificate_not_verified"
     BLOCKED = "blocked"
+    NO_PRIMARY = "no_primary"
 
 
 #: What an operator reads of each.
@@ -32,6 +33,7 @@ REASONS: Final = {
     Outage.CREDENTIALS: "it refuses the user or password of its URL",
     Outage.CERTIFICATE: "its TLS certificate cannot be verified; name its authority with ssl_ca_certs in the URL",
     Outage.BLOCKED: "it blocks publishers: a memory or disk alarm is on",
+    Outage.NO_PRIMARY: "none of its Sentinels names a primary that works: check their addresses and master_name",
 }
 _SIGNS: Final[tuple[tuple[Outage, tuple[str, ...]], ...]] = (
     (Outage.CERTIFICATE, ("certificate", "sslcertverification", "hostname mismatch")),
@@ -41,6 +43,7 @@ _SIGNS: Final[tuple[tuple[Outage, tuple[str, ...]], ...]] = (
     (Outage.CREDENTIALS, ("authentication", "wrongpass", "noauth", "noperm", "username-password")),
     (Outage.CREDENTIALS, ("access_refused", "accessrefused", "invalid password")),
     (Outage.BLOCKED, ("connection blocked", "connectionblocked")),
+    (Outage.NO_PRIMARY, ("masternotfound", "no master found")),
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from runyard_common.runs.queries import workers
 from runyard_common.runs.service import queues
 from runyard_common.settings import Settings
 from runyard_common.start_checks import problems
+from runyard_common.stream.clients import connect, examine
 from runyard_common.values.addresses import masked
 from runyard_common.values.errors import InvalidRequest, RunyardError
 from runyard_common.values.outages import diagnose
@@ -225,7 +226,8 @@ def _broker(settings: Settings) -> tuple[Verdict, str]:
         raise
     except Exception as error:  # noqa: BLE001 - each transport has errors of its own
         hint = "`runyard up` starts it" if settings.embedded_broker else "check RUNYARD_BROKER_URL"
-        return Verdict.BAD, f"{diagnose(error).reason}; {hint}"
+        found = diagnose(error) if settings.broker.startswith("amqp") else examine(settings.broker, error)
+        return Verdict.BAD, f"{found.reason}; {hint}"
     return Verdict.GOOD, f"{settings.broker.partition(':')[0]} answers and takes writes"
 
 
@@ -238,13 +240,13 @@ def _redis(settings: Settings) -> tuple[Verdict, str]:
             "none: streams read the database, rate limits count in each process (RUNYARD_REDIS_URL)",
         )
     options = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
-    client = redis.Redis.from_url(settings.redis, **options)
+    client = connect(settings.redis, **options)
     try:
         client.publish("runyard:probe", b"")
         client.set("runyard:probe", b"", ex=1)
     except redis.RedisError as error:
         name = "RUNYARD_REDIS_URL" if settings.redis_url else "RUNYARD_BROKER_URL"
-        return Verdict.BAD, f"{diagnose(error).reason}; check {name}"
+        return Verdict.BAD, f"{examine(settings.redis, error).reason}; check {name}"
     finally:
         client.close()
     return Verdict.GOOD, "answers and takes writes"

@@ -15,6 +15,7 @@ from runyard_common.agents.service.model_choice import LOCAL
 from runyard_common.credentials.queries.key_files import OLD_SECRET_KEYS
 from runyard_common.identity.service.identity import ADMIN_KEY, JWT_SECRET, SECRET_KEY
 from runyard_common.settings import Settings
+from runyard_common.values import broker_urls
 
 _OTHERS: Final = 0o077
 _SECRETS: Final = (ADMIN_KEY, JWT_SECRET, SECRET_KEY, OLD_SECRET_KEYS)
@@ -129,10 +130,11 @@ def _of_callers(settings: Settings) -> Iterator[str]:
 
 def _of_servers(settings: Settings) -> Iterator[str]:
     for name, url in (("RUNYARD_BROKER_URL", settings.broker_url), ("RUNYARD_REDIS_URL", settings.redis_url)):
-        parts = urlsplit(url)
-        if not parts.hostname or is_loopback(f"http://{parts.netloc.rpartition('@')[2]}"):
+        hosts = [urlsplit(one) for one in broker_urls.each_host(url)]
+        reached = [host.netloc.rpartition("@")[2] for host in hosts if host.hostname]
+        if not reached or all(is_loopback(f"http://{host}") for host in reached):
             continue
-        if parts.password is None:
+        if hosts[0].password is None:
             yield (
                 f"{name} has no password: all who reach that server can take wake-ups and forge live events; set "
                 "one there and here"

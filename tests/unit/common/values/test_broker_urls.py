@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard_common.broker.application import application
+from runyard_common.broker.application import QueueNames, application
 from runyard_common.settings import Settings
 from runyard_common.values import broker_urls
 from runyard_common.values.errors import ConfigurationError
@@ -55,6 +55,7 @@ def test_broker_and_stream_read_one_url_alike() -> None:
         ("amqps://h:5671//?heartbeat=3&ssl_cert_reqs=none", "amqps://h:5671//?heartbeat=3"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
         ("redis+socket:///run/redis.sock", "unix:///run/redis.sock"),
+        ("sentinel://a,b:1/2?master_name=m", "redis+sentinel://a,b:1/2?master_name=m"),
     ],
 )
 def test_everything_but_the_tls_parameters_of_a_url_is_kept(given: str, kept: str) -> None:
@@ -64,7 +65,9 @@ def test_everything_but_the_tls_parameters_of_a_url_is_kept(given: str, kept: st
 @pytest.mark.parametrize(
     ("url", "word"),
     [
-        ("sentinel://h:26379/0", "Sentinel"),
+        ("redis+sentinel://h:26379/0", "master_name"),
+        ("redis+sentinel://:secret@h:26379/0?master_name=m&timeout=3", "timeout is no parameter"),
+        ("redis+sentinel://h:26379/zero?master_name=m", "number of the database"),
         ("sqs://key:secret@", "scheme"),
         ("h:6379", "scheme"),
         ("rediss://h/0?ssl_cert_reqs=maybe", "ssl_cert_reqs"),
@@ -77,12 +80,47 @@ def test_a_url_that_is_not_understood_is_refused_by_the_name_of_its_setting(url:
     assert "secret" not in refused.value.message
 
 
+def test_sentinels_are_asked_by_every_client_with_their_own_and_the_servers_credentials() -> None:
+    url = (
+        "rediss+sentinel://app:p%40ss@a,[fd00::1]:7/3?master_name=main&sentinel_password=s%26t"
+        "&ssl_ca_certs=/ca.pem"
+    )
+    asked = broker_urls.sentinels(url)
+    assert asked is not None
+    assert asked.addresses == (("a", 26379), ("fd00::1", 7))
+    tls = {
+        "ssl": True,
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_ca_certs": "/ca.pem",
+    }
+    assert asked.options() == {"db": 3, "username": "app", "password": "p@ss"} | tls
+    assert asked.sentinel_options() == {"password": "s&t"} | tls
+    assert broker_urls.sentinels(Settings(redis_url=url).redis) == asked
+    conf = application(Settings(broker_url=url)).conf
+    assert conf.broker_url == "sentinel://app:p%40ss@a/3;sentinel://app:p%40ss@[fd00::1]:7/3"
+    options = conf.broker_transport_options
+    assert options["master_name"] == "main"
+    assert asked.sentinel_options().items() <= options["sentinel_kwargs"].items()
+    assert broker_urls.sentinels("redis://h/0") is None
+
+
+def test_quorum_queues_have_names_of_their_own_and_only_rabbitmq_has_them() -> None:
+    plain, quorum = (QueueNames.of("an id", kind) for kind in ("classic", "quorum"))
+    assert (quorum.runs, quorum.deliveries) == (f"{plain.runs}.quorum", f"{plain.deliveries}.quorum")
+    app = application(Settings(broker_url="amqp://h//", broker_queue_type="quorum"))
+    for name in ("runyard.runs.quorum", quorum.runs):  # the second is made when it is first sent to
+        assert app.amqp.queues[name].queue_arguments == {"x-queue-type": "quorum"}
+    with pytest.raises(ConfigurationError, match="RUNYARD_BROKER_QUEUE_TYPE"):
+        application(Settings(broker_url="redis://h/0", broker_queue_type="quorum"))
+
+
 def test_a_redis_for_streams_is_no_rabbitmq() -> None:
     with pytest.raises(ConfigurationError, match="RUNYARD_REDIS_URL"):
         broker_urls.redis("amqp://h//")
 
 
-def test_a_sentinel_url_ends_the_process_with_a_sentence(
+def test_a_sentinel_url_without_a_name_ends_the_process_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from runyard_common.environment import load

@@ -90,6 +90,11 @@ soak: setup ## Half an hour of work with a blow now and then, judged like chaos
 	@tools/test-servers.sh
 	@$(CHAOS).storm --runs 20000 --seconds 1800 --every 30 $(ARGS)
 
+.PHONY: rolling
+rolling: setup ## Replace each process of the previous release by a new one under load, then 1 -> 4 -> 1 workers (ARGS="--database sqlite")
+	@tools/test-servers.sh
+	@$(BIN)/python -m tests.rolling $(ARGS)
+
 # Tools of a release, in environments of their own.
 SBOM_TOOL := cyclonedx-bom==7.5.0
 AUDIT_TOOL := pip-audit==2.10.1

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from runyard import AgentError, Context
+from runyard import AgentError, BlockingContext, Context, agent
+from runyard.testing import run
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries import events, workers
@@ -146,3 +147,30 @@ def test_a_group_shows_its_errors_and_odd_errors_do_no_harm() -> None:
     assert "2. Odd" in text
     assert text.count("in look_up") == 1
     assert rendered(ValueError("never raised")) == ""
+
+
+def _times_out() -> None:
+    raise TimeoutError("late") from KeyError("why")
+
+
+@agent("@traces/plain")
+def _plain(ctx: BlockingContext, args: dict[str, Any]) -> None:
+    _times_out()
+
+
+@agent("@traces/plain_step")
+async def _plain_step(ctx: Context, args: dict[str, Any]) -> None:
+    await ctx.step("wait", _times_out)
+
+
+@agent("@traces/process", isolation="process")
+async def _process(ctx: Context, args: dict[str, Any]) -> None:
+    await ctx.step("wait", _times_out)
+
+
+@pytest.mark.parametrize("fn", [_plain, _plain_step, _process])
+def test_a_timeout_error_from_a_thread_has_its_traceback_and_its_cause(fn: Any) -> None:
+    error = run(fn, processes=fn is _process).error
+    assert error is not None
+    assert error["message"].startswith("TimeoutError: late (caused by KeyError: 'why')")
+    assert "in _times_out" in error["details"]["traceback"]

@@ -50,9 +50,12 @@ async def result_of(future: Future[T]) -> T:
     """The result of a thread. One that comes after its caller has left is dropped: a coroutine is closed."""
     try:
         return await asyncio.wrap_future(future)
+    except TimeoutError as error:
+        raised = future.exception() or error
     except BaseException:
         future.add_done_callback(_drop)
         raise
+    raise raised  # asyncio copies a `TimeoutError`, without its traceback, its cause and what else it has
 
 
 def _drop(future: Future[Any]) -> None:

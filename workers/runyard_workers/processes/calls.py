@@ -237,7 +237,9 @@ class Calls:
             return await fn(*args, **kwargs)
         with self._siblings.served():
             call = partial(contextvars.copy_context().run, _in_thread, fn, args, kwargs)
-            value = await asyncio.get_running_loop().run_in_executor(None, call)
+            value, error = await asyncio.get_running_loop().run_in_executor(None, call)
+        if error is not None:
+            raise error
         return await value if inspect.isawaitable(value) else value
 
     def _run_here(self, number: int, message: Message, kept: _Kept | None) -> None:
@@ -309,8 +311,13 @@ def is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
-def _in_thread(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _in_thread(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, Exception | None]:
+    """What `fn` returns or raises: asyncio copies a `TimeoutError` of a thread without its traceback and its cause."""
     try:
-        return fn(*args, **kwargs)
+        return fn(*args, **kwargs), None
     except (StopIteration, StopAsyncIteration) as error:
         raise abnormal(error) from error
+    except Exception as error:  # noqa: BLE001 - raised again in the coroutine
+        return None, error

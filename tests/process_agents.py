@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runyard import AgentError, BlockingContext, Context, agent, current_step
+from runyard import AbnormalExit, AgentError, BlockingContext, Context, agent, current_step
 from runyard.turns import ModelTurn, ToolCall, ToolResult
 from tests.waiting import until
 
@@ -362,6 +362,15 @@ def cannot_be_undone(ctx: BlockingContext, args: dict[str, Any]) -> None:
     """Fails, and so does what undoes it."""
     ctx.on_failure("undo", _UNDONE_BY[args["by"]])
     raise AgentError("no", code="cause")
+
+
+@agent("@process/finds_nothing", isolation="process")
+def finds_nothing(ctx: BlockingContext, args: dict[str, Any]) -> Any:
+    """Asks an empty iterator, in a step and outside of one."""
+    try:
+        return ctx.step("find", lambda: next(iter(())))
+    except AbnormalExit:
+        return next(iter(()))
 
 
 @agent("@process/secret", isolation="process")

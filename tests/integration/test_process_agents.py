@@ -52,6 +52,13 @@ def _reported(outcome: Outcome) -> list[tuple[str, Any]]:
     ]
 
 
+def test_an_iterator_without_a_next_is_the_same_failure_in_a_process_as_in_a_thread() -> None:
+    for processes in (False, True):
+        error = run("@process/finds_nothing", processes=processes).error
+        assert error is not None
+        assert error["message"] == "StopIteration: next() found nothing, and had no default"
+
+
 @pytest.mark.parametrize("name", ["calls", "blocking_calls"])
 @pytest.mark.timeout(120)
 def test_every_call_of_the_context_does_in_a_process_what_it_does_elsewhere(name: str) -> None:

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from runyard import steps
-from runyard.errors import AgentError, Cancelled, Suspension
+from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
 from runyard_common import tracing
 from runyard_workers.agent_code.exceptions import (
     abnormal,
@@ -251,6 +251,8 @@ class Calls:
                 if inspect.isawaitable(value):
                     value = CodeLoop.run_once(value)
             self.send("returned", number, invocation, _keep(value, invocation, kept))
+        except (StopIteration, StopAsyncIteration) as error:  # as where the code has a loop
+            self._send_raised(number, invocation, exit_of(error))
         except Exception as error:  # noqa: BLE001 - the attempt gets it
             self._send_raised(number, invocation, error)
         except BaseException as error:  # noqa: BLE001 - exits included
@@ -311,6 +313,13 @@ def is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(type(fn), "__call__", None))  # noqa: B004
 
 
+def exit_of(error: BaseException) -> AbnormalExit:
+    """The ordinary exception in place of `error`, raised from it."""
+    found = abnormal(error)
+    found.__cause__ = error
+    return found
+
+
 def _in_thread(
     fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Any, Exception | None]:
@@ -318,6 +327,6 @@ def _in_thread(
     try:
         return fn(*args, **kwargs), None
     except (StopIteration, StopAsyncIteration) as error:
-        raise abnormal(error) from error
+        return None, exit_of(error)
     except Exception as error:  # noqa: BLE001 - raised again in the coroutine
         return None, error

@@ -17,7 +17,7 @@ from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.exceptions import failed_step, judged
 from runyard_workers.agent_code.failures import of_agent
-from runyard_workers.processes.calls import Calls
+from runyard_workers.processes.calls import Calls, exit_of
 from runyard_workers.processes.contexts import Start, context_of
 from runyard_workers.processes.loops import CodeLoop
 from runyard_workers.processes.wire import Message
@@ -52,6 +52,8 @@ class CodeRun:
                 called = self._called()
             value = values.output(called, self._definition.name, self._start.bounds)
             self._end("output", value)
+        except (StopIteration, StopAsyncIteration) as error:  # as where the function is in a thread
+            self._end("failed", self._failure(exit_of(error)))
         except Exception as error:  # noqa: BLE001 - an agent may raise anything
             self._end("failed", self._failure(error))
         except BaseException as error:  # noqa: BLE001 - exits included

@@ -27,7 +27,7 @@ SECRET: Final = "what-opens-something"
 _SECRET_COLUMNS: Final = ("csrf", "claim_token")
 #: Made by triggers, or one of a kind.
 _MADE: Final = ("config_versions",)
-_ONE: Final = ("organisations", "lanes")
+_ONE: Final = ("organisations", "lanes", "members")
 _VALUES: Final[dict[tuple[str, str], Any]] = {
     ("tasks", "status"): "completed",
     ("tasks", "blocked_by"): None,
@@ -74,7 +74,7 @@ def _row(table: Table, org: str, number: int) -> dict[str, Any]:
     elif rule.whose is Whose.PERSON:
         row[rule.column] = user_of(org)
     if table.name == "members":
-        row["user_id"] = user_of(org) if number == 0 else f"gone-{org}-{number}"
+        row["user_id"] = user_of(org)
     return row
 
 

@@ -19,6 +19,7 @@ from runyard_common.credentials.rules import documents
 from runyard_common.database.config_memory import Known
 from runyard_common.identity.queries import config_versions, identity
 from runyard_common.identity.queries.identity import OrganisationRow, PresentedKey
+from runyard_common.identity.rules.erasing import closed, is_erasing
 from runyard_common.identity.rules.roles import Role, granted, weaker
 from runyard_common.identity.service.identity import hash_of
 from runyard_common.values.errors import Forbidden, RunyardError, Unauthorized
@@ -177,8 +178,8 @@ def _judge(row: PresentedKey | None) -> Principal | RunyardError:
         return Unauthorized("This key is unknown.", code="key_unknown")
     if row.revoked_at is not None:
         return Unauthorized("This key was revoked.", code="key_revoked")
-    if not row.org_active:
-        return Unauthorized("This key's organisation is deactivated.", code="organisation_inactive")
+    if (shut := closed(row.org_active, is_erasing(row.org_settings), "This key's organisation")) is not None:
+        return shut
     role = Role(row.role)
     if row.person_id is not None:
         if row.person_role is None:
@@ -206,7 +207,7 @@ def is_still(conn: Connection, who: Principal) -> bool:
     if who.configured_at is None:
         return True
     organisation = identity.organisation(conn, who.org_id)
-    return organisation is not None and organisation.active
+    return organisation is not None and organisation.active and not is_erasing(organisation.settings)
 
 
 class Authenticator:

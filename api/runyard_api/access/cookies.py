@@ -23,6 +23,7 @@ from runyard_api.access.auth import REMEMBERED, Principal
 from runyard_api.batched_reads import Reader
 from runyard_common.identity.queries import logins, members
 from runyard_common.identity.queries.logins import Use
+from runyard_common.identity.rules.erasing import closed, is_erasing
 from runyard_common.identity.rules.roles import Role, granted
 from runyard_common.identity.service import logins as service
 from runyard_common.identity.service.identity import hash_of
@@ -51,6 +52,7 @@ class Place:
     role: Role
     active: bool
     second_factor_required: bool = False
+    erasing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _one(conn: Connection, digest: str) -> SignedIn | None:
             Role(place.role),
             place.active,
             requires_second_factor(place.settings),
+            is_erasing(place.settings),
         )
         for place in members.organisations_of(conn, row.user_id)
     )
@@ -185,7 +188,7 @@ def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Plac
     """The organisation a call is for; the only one needs no naming, unless it is `needed`.
 
     Errors: `InvalidRequest` organisation_needed, `Forbidden` not_a_member or second_factor_required,
-    `Unauthorized` organisation_inactive.
+    `Unauthorized` organisation_inactive or organisation_erased.
     """
     if wanted is None and (needed or len(person.places) > 1):
         raise InvalidRequest(
@@ -196,8 +199,8 @@ def place_of(person: SignedIn, wanted: str | None, needed: bool = False) -> Plac
     place = next((place for place in person.places if wanted in (None, place.id)), None)
     if place is None:
         raise Forbidden("You are no member of this organisation.", code="not_a_member", field=ORG_HEADER)
-    if not place.active:
-        raise Unauthorized("This organisation is deactivated.", code="organisation_inactive")
+    if (shut := closed(place.active, place.erasing, "This organisation")) is not None:
+        raise shut
     if person.lacks_second_factor(place):
         raise Forbidden(
             "This organisation requires a second factor: enrol one with POST /me/second-factor, or on the console's "

@@ -16,6 +16,7 @@ import structlog
 from runyard_api.access.auth import Principal, organisations
 from runyard_api.access.published_keys import PublishedKeys
 from runyard_api.batched_reads import Reader
+from runyard_common.identity.rules.erasing import closed, is_erasing
 from runyard_common.identity.rules.jwt_members import DuplicateMember, check_members
 from runyard_common.identity.rules.roles import granted, strongest
 from runyard_common.settings import Settings
@@ -129,8 +130,9 @@ class Tokens:
             number, organisation = await self.reader.call(organisations, org_id)
         if organisation is None:
             raise Unauthorized("The token's claim org names no organisation.", code="token_organisation")
-        if not organisation.active:
-            raise Unauthorized("The token's organisation is deactivated.", code="organisation_inactive")
+        shut = closed(organisation.active, is_erasing(organisation.settings), "The token's organisation")
+        if shut is not None:
+            raise shut
         self.reader.db.memory.saw(organisation.id, number)
         return Principal(
             org_id=organisation.id,

@@ -75,6 +75,10 @@ CODES: Final[dict[str, tuple[int, str]]] = {
     "token_claims": (401, "A claim of the JWT is missing or malformed, or contradicts another."),
     "token_organisation": (401, "The JWT's organisation does not exist."),
     "organisation_inactive": (401, "The organisation is deactivated."),
+    "organisation_erased": (
+        401,
+        "The organisation is being erased by the operator; nothing new is accepted.",
+    ),
     "key_orphaned": (401, "The person behind the key has left the organisation; make a new key."),
     "wrong_password": (401, "The e-mail address or the password is wrong."),
     "password_change_needed": (

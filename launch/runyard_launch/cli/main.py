@@ -274,7 +274,7 @@ for group, name in (
     (runs.run_app, None), (replay.replay_app, None), (watching.app, "tasks"),
     (agents.app, "agents"), (schedules.app, "schedules"), (events.app, "events"), (webhooks.app, "webhooks"),
     (limits.app, "limits"), (operations.workers_app, "workers"), (operations.usage_app, None),
-    (keys.app, "keys"), (members.app, "members"), (privacy.orgs_app, "orgs"),
+    (keys.app, "keys"), (members.app, "members"), (privacy.orgs_app, "orgs"), (privacy.users_app, "users"),
     (backups.app, None), (login.app, None), (login.profiles_app, "profiles"), (secrets.app, "secrets"),
 ):  # fmt: skip
     app.add_typer(group, name=name)

@@ -35,7 +35,10 @@ def render(_call: Call, error: RunyardError) -> Response:
 
 def _status(error: RunyardError) -> int:
     """No credits and an inactive account are 403 in this contract."""
-    no_account = isinstance(error, PaymentRequired) or error.code == "organisation_inactive"
+    no_account = isinstance(error, PaymentRequired) or error.code in (
+        "organisation_inactive",
+        "organisation_erased",
+    )
     return 403 if no_account else error.status
 
 

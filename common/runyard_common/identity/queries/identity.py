@@ -65,6 +65,7 @@ class PresentedKey(KeyRow):
     """
 
     org_active: bool = True
+    org_settings: JsonObject | None = None
     person_role: str | None = None
     configured_at: int = 0
 
@@ -139,6 +140,7 @@ def _presented(conn: Connection, which: Any) -> PresentedKey | None:
         select(
             *_KEY,
             _ORG.active.label("org_active"),
+            _ORG.settings.label("org_settings"),
             _MEMBER.role.label("person_role"),
             config_versions.number_of(_KEY.org_id).label("configured_at"),
         )

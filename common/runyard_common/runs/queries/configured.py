@@ -13,7 +13,8 @@ from runyard_common.database.config_memory import Known
 from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
-from runyard_common.identity.queries import config_versions
+from runyard_common.identity.queries import config_versions, identity
+from runyard_common.identity.rules.erasing import is_erasing
 from runyard_common.runs.queries import limits
 from runyard_common.runs.rules.admission import Rule
 from runyard_common.webhooks.queries import deliveries
@@ -22,14 +23,17 @@ from runyard_common.webhooks.queries.deliveries import Listener
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """An organisation's limits, the operator's included, and its active endpoints."""
+    """An organisation's limits, the operator's included, its active endpoints, and whether it takes no new runs."""
 
     rules: list[Rule]
     listeners: list[Listener]
+    erasing: bool = False
 
 
 def load(scope: OrgScope) -> Configured:
-    return Configured(limits.rules(scope.conn, [scope.org_id]), deliveries.listeners(scope))
+    organisation = identity.organisation(scope.conn, scope.org_id)
+    closed = organisation is not None and is_erasing(organisation.settings)
+    return Configured(limits.rules(scope.conn, [scope.org_id]), deliveries.listeners(scope), closed)
 
 
 def known(db: Database, org_id: str) -> Known[Configured]:

@@ -14,6 +14,7 @@ from runyard_common.database.group_commit import own_transaction
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.erasing import no_runs
 from runyard_common.runs.queries import configured, files, limits, tasks, transitions
 from runyard_common.runs.queries.configured import Configured
 from runyard_common.runs.queries.files import Attachment
@@ -38,7 +39,8 @@ def submit(tx: Tx, specs: Sequence[RunSpec]) -> list[AcceptedRun | RunyardError]
     """Store these runs: requests, children, retries, occurrences of schedules and chores of the server alike.
 
     Each is accepted (pending, or queued with the limit that is full) or refused. A group-commit batch function.
-    Errors: those of `refusals`, and `Conflict` limit_reached (a full limit whose strategy is reject).
+    Errors: those of `refusals`, `Conflict` limit_reached (a full limit whose strategy is reject), and `Forbidden`
+    organisation_erased.
     """
     org_ids, paying = _whose(specs)
     limits.share(tx, org_ids)
@@ -68,6 +70,7 @@ def _submit(
 ) -> list[AcceptedRun | RunyardError]:
     numbers = {org_id: its.number for org_id, its in known.items()}
     refused = refusals.of_requests(tx, specs, broke) | refusals.of_changes(tx, specs, numbers)
+    refused |= {index: no_runs() for index, spec in enumerate(specs) if known[spec.org_id].value.erasing}
     placed = sessions_of_runs.placed(tx, specs, refused)
     left = [spec for index, spec in enumerate(placed) if index not in refused]
     stored = iter(_store(tx, left, {org_id: its.value for org_id, its in known.items()}) if left else ())

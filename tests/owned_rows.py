@@ -61,7 +61,7 @@ def fill(conn: Connection, org: str, rows: int = 1) -> None:
 
 def user_of(org: str) -> str:
     """The id of the person of an organisation."""
-    return f"users-{org}-0"
+    return f"person-of-{org}"
 
 
 def _row(table: Table, org: str, number: int) -> dict[str, Any]:

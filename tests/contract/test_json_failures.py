@@ -89,6 +89,9 @@ HOME = {
     "secrets reseal": "",
     "orgs list": "",
     "orgs export": "default --to acme.zip",
+    "orgs erase": "no-such-organisation",
+    "users export": "missing@example.com --to x.zip",
+    "users erase": "missing@example.com",
     "console": "",
 }
 PROFILES = {"login": "127.0.0.1:1", "logout": "nowhere", "profiles list": "", "profiles use": "nowhere"}
@@ -257,6 +260,9 @@ def test_a_source_of_agents_that_cannot_be_loaded(folder: Path) -> None:
         "secrets reseal",
         "orgs list",
         "orgs export",
+        "orgs erase",
+        "users export",
+        "users erase",
         "secrets list",
         "secrets set",
         "secrets delete",

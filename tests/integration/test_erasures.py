@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from runyard_common.agents.service import agents
 from runyard_common.database.columns import dump
 from runyard_common.database.transaction import Store, Tx
 from runyard_common.files import FileStore, open_files
@@ -23,10 +24,13 @@ from runyard_common.privacy.rules.marks import ERASED
 from runyard_common.privacy.rules.ownership import RULES
 from runyard_common.privacy.service import erasures
 from runyard_common.runs.rules.blocked_by import BlockedBy
+from runyard_common.runs.rules.specs import CallbackTo, RunSpec
+from runyard_common.runs.service import submissions
 from runyard_common.settings import Settings
 from runyard_common.tables import metadata
 from runyard_common.tables.query import (
     Audit,
+    Delivery,
     Lane,
     Member,
     Organisation,
@@ -36,8 +40,10 @@ from runyard_common.tables.query import (
     Task,
     User,
 )
-from runyard_common.values.errors import Conflict, NotFound
-from tests import databases, owned_rows
+from runyard_common.values.errors import Conflict, Forbidden, NotFound
+from runyard_common.values.ids import uuid7
+from tests import databases, owned_rows, pruning
+from tests.clockwork import Clockwork
 
 OPERATORS, OURS, THEIRS = "operators-organisation", "our-organisation", "their-organisation"
 
@@ -128,6 +134,19 @@ def test_nothing_of_the_organisation_is_left_but_an_entry_of_the_audit_log(site:
     assert done.persons == 1
 
 
+def test_sqlites_files_have_nothing_of_the_organisation_in_freed_places(site: Site) -> None:
+    if site.store.db.is_postgres:
+        pytest.skip("autovacuum's")
+    file = Path(site.store.db.url.removeprefix("sqlite:///"))
+    text = f'"of":"{OURS}"'.encode()
+    site.store.db.empty_log()
+    assert text in file.read_bytes()
+    site.erase()
+    assert not file.with_name(f"{file.name}-wal").read_bytes()
+    assert text not in file.read_bytes()
+    assert THEIRS.encode() in file.read_bytes()
+
+
 def test_a_killed_erasure_goes_on_where_it_was(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     content = site.content(b"ours alone", OURS)
     transact, done, kills = Remover.transact, None, 0
@@ -185,9 +204,9 @@ def test_what_others_rows_say_of_the_organisation_goes_too(site: Site) -> None:
         )
         for org, total in (("*", 5), (OURS, 3)):
             tx.conn.execute(insert(QueueSample), blocker | {"org_id": org, "total": total})
-        alone = {"name": "end_user:bob", "total": 3}
+        only_ours = {"name": "end_user:bob", "total": 3}
         for org in ("*", OURS):
-            tx.conn.execute(insert(QueueSample), blocker | {"org_id": org} | alone)
+            tx.conn.execute(insert(QueueSample), blocker | {"org_id": org} | only_ours)
         tx.conn.execute(insert(Lane), {"lane": "*", "weight": 1.0, "vtime": 1.0, "passed": OURS})
         identity.audit(tx, OPERATORS, OPERATOR, "organisation.allot", OURS, {"weight": 2.0})
     site.erase()
@@ -260,3 +279,32 @@ def test_a_plan_counts_and_changes_nothing(site: Site) -> None:
 def test_the_operators_own_organisation_stays(site: Site) -> None:
     with pytest.raises(Conflict, match="cannot be erased"), site.store.begin() as tx:
         erasures.begin(tx, OPERATORS)
+
+
+def test_a_run_without_a_caller_is_refused_once_the_organisation_is_closed(clock: Clockwork) -> None:
+    pruning.run(clock)
+    clock.transact(lambda tx: erasures.begin(tx, clock.org))
+    with clock.begin() as tx:
+        ref = agents.resolve(tx.scope(clock.org), "@test/echo").ref
+        (answer,) = submissions.submit(tx, [RunSpec(uuid7(), clock.org, ref, "child", {"message": "x"})])
+    assert isinstance(answer, Forbidden)
+    assert answer.code == "organisation_erased"
+    assert len(pruning.left(clock)) == 1
+
+
+def test_what_runs_is_stopped_and_its_callbacks_are_not_sent(clock: Clockwork, home: Path) -> None:
+    called = CallbackTo("https://example.com/hook", None)
+    running = pruning.run(clock, None, callback=called)
+    deliveries = []
+
+    def note(what: str, count: int) -> None:
+        with clock.store.read() as conn:
+            deliveries.append(conn.execute(select(func.count()).select_from(Delivery)).scalar_one())
+
+    with clock.store.read() as conn:
+        assert conn.execute(select(func.count()).select_from(Delivery)).scalar_one() == 0
+    given = (clock.store, Settings(home=home), clock.org, OPERATOR, note)
+    done = erasures.erase(*given, wait=0.0, settle=0.0)
+    assert done.stopped == 1
+    assert set(deliveries) == {0}, "of the stop there is none either"
+    assert running not in pruning.left(clock)

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -18,9 +19,13 @@ from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Store
 from runyard_common.identity.queries import identity
+from runyard_common.identity.rules.roles import Role
+from runyard_common.identity.service.identity import KeyRequest, create_key
+from runyard_common.privacy.service import erasures
 from runyard_common.runs.queries import configured
 from runyard_common.runs.service.limits import LimitRequest
 from runyard_common.runs.service.limits import save as save_limit
+from runyard_common.settings import Settings
 from tests.api_server import Api
 
 _RUN: Final = "/api/v1/agents/@test%2Fecho/run"
@@ -219,6 +224,38 @@ def test_an_organisation_that_another_process_deactivates_is_shut_out(
     _execute(other, org, active=True, id=api.state.org_id)
     api.state.keys.forget_all()  # refusals are remembered for a moment
     assert (refused.status_code, refused.json()["code"]) == (401, "organisation_inactive")
+    _accept(client)
+
+
+def test_an_organisation_whose_erasure_begins_in_another_process_is_shut_out(
+    api: Api, client: httpx2.Client, other: Database
+) -> None:
+    _accept(client)
+    before = api.count_tasks()
+    org = "UPDATE organisations SET settings = :settings WHERE id = :id"
+    _execute(other, org, settings='{"erasing": 1.0}', id=api.state.org_id)
+    refused = client.post(_RUN, json=_BODY)
+    _execute(other, org, settings=None, id=api.state.org_id)
+    api.state.keys.forget_all()
+    assert (refused.status_code, refused.json()["code"]) == (401, "organisation_erased")
+    assert api.count_tasks() == before
+    _accept(client)
+
+
+def test_a_key_of_an_organisation_that_another_process_erased_opens_nothing_more(
+    api: Api, client: httpx2.Client, other: Database, tmp_path: Path
+) -> None:
+    made = client.post("/api/v1/organisations", json={"name": "leaver", "owner_email": "ann@example.com"})
+    org_id = made.raise_for_status().json()["id"]
+    with api.state.store.begin() as tx:
+        wanted = KeyRequest("all", Role.ADMIN)
+        key = create_key(tx, org_id, wanted, "operator", Role.OWNER).key
+    with api.client(key) as holder:
+        assert holder.get("/tasks").status_code == 200
+        given = (Store(other), Settings(home=tmp_path), org_id, "operator", lambda what, count: None)
+        erasures.erase(*given, wait=0.0, settle=0.0)
+        refused = holder.get("/tasks")
+        assert (refused.status_code, refused.json()["code"]) == (401, "key_unknown")
     _accept(client)
 
 

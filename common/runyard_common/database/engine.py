@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
@@ -159,6 +159,12 @@ class Database:
             probe.write(b"\0" * _PROBE_BYTES)
             probe.flush()
             os.fsync(probe.fileno())
+
+    def empty_log(self) -> None:
+        """Bring SQLite's write-ahead log into its file and cut it off, unless another process reads it just now."""
+        if not self.is_postgres:
+            with closing(self._writing.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def shares_sessions(self) -> bool:
         """Whether a pooler is in front of PostgreSQL: the process that answers is not the one that was greeted."""

@@ -160,7 +160,7 @@ def erase_user(email: Email, yes: Yes = None, as_json: AsJson = False) -> None:
     """Delete a person's account, in every organisation. There is no way back.
 
     Keys behind which they are end. Where they are named as who did something (audit log, runs, answers), the
-    word `erased` stands from then on. What others have written about them stays.
+    word `erased` is from then on. What others have written about them stays.
     """
     from runyard_common.identity.rules.actors import OPERATOR
     from runyard_common.privacy.service import persons
@@ -205,7 +205,10 @@ def _confirm(subject: str, name: str, yes: str | None) -> None:
     """`CommandFailed` not_confirmed unless the name was given again."""
     if yes is None and sys.stdin.isatty():
         yes = typer.prompt(
-            f"This deletes {subject} for good. Type {name} to go on", err=True, default="", show_default=False
+            f"This deletes {subject}, and nothing brings it back. Type {name} to go on",
+            err=True,
+            default="",
+            show_default=False,
         )
     if yes != name:
         raise CommandFailed(

@@ -24,7 +24,8 @@ from runyard_common.identity.queries import members as member_rows
 from runyard_common.identity.rules import passwords
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import identity as service
-from runyard_common.identity.service import logins, members
+from runyard_common.identity.service import logins, members, organisations
+from runyard_common.privacy.service import erasures
 from runyard_common.settings import Settings
 from runyard_common.webhooks.queries import endpoints
 from runyard_launch.cli import doctor
@@ -344,3 +345,38 @@ def test_an_organisation_is_exported_by_its_name(store: Store, run: Run, tmp_pat
     again = run("orgs", "export", "default", "--to", "default.zip", "--json")
     assert (again.exit_code, json.loads(again.stderr)["error"]["code"]) == (2, "files_exist")
     assert run("orgs", "export", "nobody", "--to", "n.zip").exit_code == 2
+
+
+def test_an_organisation_is_erased_when_its_name_is_given_again(
+    store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasures, "SETTLE", 0.0)
+    with store.begin() as tx:
+        ids = [organisations.create(tx, name, "operator", None).id for name in ("acme", "twins", "twins")]
+    planned = json.loads(run("orgs", "erase", "acme", "--dry-run", "--json").stdout)
+    assert planned["counts"]["organisations"] == 1
+    for wrong in ([], ["--yes", "acne"]):
+        refused = run("orgs", "erase", "acme", *wrong, "--json")
+        assert (refused.exit_code, json.loads(refused.stderr)["error"]["code"]) == (2, "not_confirmed")
+    twins = run("orgs", "erase", "twins", "--yes", "twins", "--json")
+    assert json.loads(twins.stderr)["error"]["code"] == "organisation_ambiguous"
+    done = json.loads(run("orgs", "erase", "acme", "--yes", "acme", "--json").stdout)
+    assert (done["organisation"], done["counts"]["audit"]) == (ids[0], 1)
+    assert run("orgs", "erase", ids[1], "--yes", "twins").exit_code == 0
+    left = {row["id"] for row in json.loads(run("orgs", "list", "--json").stdout)}
+    assert left == {identity_id(store), ids[2]}
+    own = run("orgs", "erase", "default", "--yes", "default", "--json")
+    assert json.loads(own.stderr)["error"]["code"] == "own_organisation"
+
+
+def test_a_person_is_exported_and_erased(store: Store, run: Run, tmp_path: Path) -> None:
+    with store.begin() as tx:
+        member_rows.insert_person(tx, "ann@example.com", "Ann", None)
+    assert run("users", "export", "ann@example.com", "--to", "ann.zip").exit_code == 0
+    assert (tmp_path / "ann.zip").stat().st_mode & 0o777 == 0o600
+    refused = run("users", "erase", "ann@example.com", "--json")
+    assert json.loads(refused.stderr)["error"]["code"] == "not_confirmed"
+    done = run("users", "erase", "ann@example.com", "--yes", "ann@example.com", "--json")
+    assert json.loads(done.stdout)["counts"] == {"users": 1}
+    gone = run("users", "export", "ann@example.com", "--to", "again.zip", "--json")
+    assert json.loads(gone.stderr)["error"]["code"] == "account_not_found"

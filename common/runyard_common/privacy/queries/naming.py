@@ -37,14 +37,14 @@ _LIKELY: Final = ("%user:%", "%jwt:%")
 
 @dataclass(frozen=True, slots=True)
 class Persons:
-    """What stands for some persons in rows: ids, actors, addresses."""
+    """What names some persons in rows: ids, actors, addresses."""
 
     ids: frozenset[str]
     names: frozenset[str]
 
     @staticmethod
     def of(persons: Iterable[PersonRow]) -> Persons:
-        """What stands for these."""
+        """What names these."""
         found = list(persons)
         names = frozenset(name for person in found for name in forms(person.id, person.email))
         return Persons(frozenset(person.id for person in found), names)

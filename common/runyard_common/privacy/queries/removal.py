@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Table, delete, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 
+from runyard_common.database import rows
 from runyard_common.database.engine import Durability
 from runyard_common.database.outages import sqlstate
 from runyard_common.database.transaction import Store, Tx
@@ -25,7 +26,7 @@ from runyard_common.tables.query import (
 )
 
 #: Rows of a transaction: as many as take about `GOAL` seconds, within these bounds.
-FEWEST, FIRST, MOST = 10, 100, 1000
+FEWEST, FIRST, MOST = 50, 100, 1000
 GOAL: Final = 0.02
 #: The least pause between two transactions; a longer one pauses as long as it took.
 BREATH: Final = 0.02
@@ -64,9 +65,10 @@ class Remover:
     def transact(self, work: Callable[[Tx], int]) -> int:
         """One small transaction, and a pause. What another's locks have prevented is tried again."""
         for left in reversed(range(_TRIES)):
-            began = time.monotonic()
             try:
                 with self._store.begin(Durability.NONE) as tx:
+                    began = time.monotonic()  # the wait for its turn is no time in which others wait for it
+                    overwrite(tx)
                     done = work(tx)
                 break
             except DBAPIError as error:
@@ -80,6 +82,12 @@ class Remover:
         if done or took > BREATH:
             time.sleep(max(BREATH, took))
         return done
+
+
+def overwrite(tx: Tx) -> None:
+    """Have SQLite overwrite what this connection deletes: else it stays in the file until the space is used again."""
+    if not tx.db.is_postgres:
+        tx.conn.exec_driver_sql("PRAGMA secure_delete = ON")
 
 
 def _batch(
@@ -206,6 +214,13 @@ def remove_itself(tx: Tx, org_id: str) -> None:
 
 
 def remove_number(tx: Tx, org_id: str) -> None:
-    """Delete the number of its configuration, which every deletion before has raised."""
+    """Delete the number of its configuration, and raise that of all by as much: what a process remembers of the
+    organisation, its keys before all, is found to be outdated, as no number ever falls."""
     table = owned.table_of("config_versions")
+    own = tx.conn.execute(select(table.c.number).where(table.c.scope == org_id).with_for_update()).scalar()
+    if own is None:
+        return
     tx.conn.execute(delete(table).where(table.c.scope == org_id))
+    raised = rows.insert(tx.db.is_postgres, table).values(scope=_EVERY, number=own + 1)
+    more = {"number": table.c.number + raised.excluded.number}
+    tx.conn.execute(raised.on_conflict_do_update(index_elements=["scope"], set_=more))

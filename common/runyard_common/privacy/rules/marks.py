@@ -1,18 +1,18 @@
-"""The neutral mark that stands for a person who was erased. Pure."""
+"""The neutral mark for a person who was erased. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any, Final
 
-#: What stands for any person who was erased.
+#: The mark of any person who was erased.
 ERASED: Final = "erased"
 #: What the entries of the audit log about a person have of them, beside their ids.
 _PERSONAL: Final = frozenset({"email", "address", "agent", "name", "owner"})
 
 
 def forms(user_id: str, email: str) -> list[str]:
-    """What stands for a person in rows: their id and address, and the actors with these."""
+    """What names a person in rows: their id and address, and the actors with these."""
     return [user_id, email, f"user:{user_id}", f"jwt:{user_id}", f"jwt:{email}"]
 
 

@@ -77,7 +77,7 @@ def plan(store: Store, org_id: str) -> Plan:
 
 
 def begin(tx: Tx, org_id: str) -> float:
-    """Close an organisation for good; since when it is, in epoch seconds on the database's clock.
+    """Close an organisation, which is not opened again; since when it is, in epoch seconds on the database's clock.
 
     Errors: `NotFound` organisation_not_found, `Conflict` own_organisation.
     """
@@ -102,7 +102,7 @@ def erase(
     actor: str,
     progress: Progress,
     wait: float,
-    settle: float = SETTLE,
+    settle: float | None = None,
 ) -> Erased:
     """Delete an organisation with all that is its own, and audit that as `actor` with the operator.
 
@@ -116,7 +116,8 @@ def erase(
         work.silence()
         work.stop(wait)
         with store.read() as conn:
-            time.sleep(max(0.0, min(settle, began + settle - store.db.now(conn))))
+            pause = SETTLE if settle is None else settle
+            time.sleep(max(0.0, min(pause, began + pause - store.db.now(conn))))
         work.stop(0.0)  # what was stored while it was closed
         shutil.rmtree(datastores.folder(settings.home, org_id), ignore_errors=True)
         work.delete()
@@ -125,6 +126,7 @@ def erase(
     work.delete()  # what a statement that was under way has written since
     with store.begin() as tx:
         removal.remove_number(tx, org_id)
+    store.db.empty_log()
     work.done.longest_transaction_s = work.remover.longest
     return work.done
 
@@ -239,6 +241,7 @@ class _Erasure:
     def end(self, actor: str, began: float) -> bool:
         """Delete the organisation itself, if it has nothing more. An entry of the operator's audit log stays."""
         with self._store.begin() as tx:
+            removal.overwrite(tx)
             if removal.left(tx.conn, self._org_id):
                 return False
             removal.remove_itself(tx, self._org_id)

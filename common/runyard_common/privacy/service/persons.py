@@ -30,7 +30,7 @@ ERASED = "user.erase"
 
 @dataclass(slots=True)
 class Erased:
-    """What went of a person: rows by table, and places where a neutral mark stands for them now."""
+    """What went of a person: rows by table, and rows that have a neutral mark in their place now."""
 
     counts: dict[str, int] = field(default_factory=dict)
     marked: int = 0

@@ -21,6 +21,18 @@ _LEVEL: Final = 3
 _CHUNK: Final = 1 << 20
 
 
+class ArchiveExists(Conflict):
+    """There is a file of this name."""
+
+    code = "files_exist"
+
+
+class NoFolder(InvalidRequest):
+    """The archive has no folder to be in."""
+
+    code = "files_unwritable"
+
+
 class Archive:
     """An archive under construction."""
 
@@ -73,12 +85,12 @@ class Archive:
 def made(target: Path) -> Iterator[Archive]:
     """An archive, mode 0600, that appears under its name when it is complete.
 
-    Errors: `Conflict` files_exist, `InvalidRequest` files_unwritable.
+    Errors: `ArchiveExists`, `NoFolder`.
     """
     if target.exists():
-        raise Conflict(f"{target} is there already. Name another file.", code="files_exist", field="to")
+        raise ArchiveExists(f"{target} is there already. Name another file.", field="to")
     if not target.parent.is_dir():
-        raise InvalidRequest(f"{target.parent} is no folder.", code="files_unwritable", field="to")
+        raise NoFolder(f"{target.parent} is no folder.", field="to")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         part = Path(folder) / "part"
         part.touch(mode=0o600)

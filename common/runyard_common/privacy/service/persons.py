@@ -28,6 +28,12 @@ Progress = Callable[[str, int], None]
 ERASED = "user.erase"
 
 
+class AccountNotFound(NotFound):
+    """No person has this address."""
+
+    code = "account_not_found"
+
+
 @dataclass(slots=True)
 class Erased:
     """What went of a person: rows by table, and rows that have a neutral mark in their place now."""
@@ -37,17 +43,17 @@ class Erased:
 
 
 def named(conn: Connection, email: str) -> PersonRow:
-    """The person of this address; `NotFound` account_not_found."""
+    """The person of this address; `AccountNotFound`."""
     found = members.person_by_email(conn, emails.normalised(email))
     if found is None:
-        raise NotFound(f"There is no account for {email}.", code="account_not_found", field="email")
+        raise AccountNotFound(f"There is no account for {email}.", field="email")
     return found
 
 
 def export(db: Database, settings: Settings, email: str, target: Path, progress: Progress) -> Exported:
     """Write what there is of a person: the account, and every row that names them as who did it.
 
-    Errors: `NotFound` account_not_found, and those of `archives.made`.
+    Errors: `AccountNotFound`, and those of `archives.made`.
     """
     done = Exported()
     with archives.made(target) as archive, db.snapshot() as conn:
@@ -92,7 +98,7 @@ def erase(store: Store, email: str, actor: str, progress: Progress) -> Erased:
     """Delete a person's account and places; a neutral mark takes their place as who did something.
 
     Ended at any point it goes on when begun again: the account is deleted last. It is audited as `actor` with the
-    operator. Errors: `NotFound` account_not_found, `Conflict` last_owner.
+    operator. Errors: `AccountNotFound`, `Conflict` last_owner.
     """
     with store.begin() as tx:
         person = named(tx.conn, email)

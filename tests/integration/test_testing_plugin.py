@@ -86,6 +86,22 @@ def test_time_that_passes_in_a_step_ends_a_run_with_a_timeout() -> None:
         pass_time(1)
 
 
+def test_time_that_passes_in_a_shield_ends_the_run_behind_it() -> None:
+    done: list[str] = []
+
+    @agent("careful", timeout=3600)
+    async def careful(ctx: Context, args: float) -> None:
+        async with ctx.shield():
+            pass_time(args)
+            await asyncio.sleep(0.01)
+            done.append("both writes")
+        await asyncio.sleep(0)
+        done.append("more")
+
+    assert (run(careful, 7200).error or {}).get("code") == "timeout"
+    assert done == ["both writes"]
+
+
 def test_occurrences_are_those_of_the_scheduler() -> None:
     before = datetime(2026, 3, 27, 12, tzinfo=UTC)
     found = occurrences("30 8 * * 1-5", timezone="Europe/Berlin", after=before, count=2)

@@ -241,7 +241,8 @@ class Bench:
                 attempt.ends_at -= seconds
                 if attempt.ends_at < time.monotonic():
                     attempt.leave("timeout")
-                    running.cancel()
+                    if not attempt.interruptions.defer(running.cancel):
+                        running.cancel()
 
         await until_ended(running, writer.dead)
         self._writes.append(writer.writes)

@@ -7,6 +7,7 @@ with Stack(tmp_path) as stack:
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -184,7 +185,7 @@ class Stack:
                 raw, status = answer.read(), int(answer.status)
         except urllib.error.HTTPError as error:
             raw, status = error.read(), error.code
-        except OSError:
+        except (OSError, http.client.HTTPException):  # it ended in the middle of its answer
             return 0, None
         return status, json.loads(raw) if raw.strip() else None
 

@@ -34,7 +34,7 @@ MODULES = {"quotes": "shop_agents.quotes", "orders": "shop_agents.orders", "retu
 
 
 #: The first test builds and installs the wheel, and each starts half a dozen processes.
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +48,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(folder), str(source)]
-    subprocess.run(build, check=True, timeout=120)
+    subprocess.run(build, check=True, timeout=300)
     (wheel,) = folder.glob("*.whl")
     environment = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
     installed = environment / "bin" / "python"
     subprocess.run(
-        [*pip, "--python", installed, "install", "--no-deps", "--no-index", wheel], check=True, timeout=60
+        [*pip, "--python", installed, "install", "--no-deps", "--no-index", wheel], check=True, timeout=120
     )
     # The dependencies are those of this environment: a .pth file is not followed further, to the checkout.
     (site,) = environment.glob("lib/python*/site-packages")
@@ -113,17 +113,17 @@ def test_its_agents_run_from_module_file_and_folder_with_its_own_imports(
 ) -> None:
     for name in SOURCES:
         command = [str(python.with_name("runyard")), "run", f"@shop/{name}", "--follow", "--json"]
-        done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=env, cwd=project, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr + running.output
         output = json.loads(done.stdout.splitlines()[-1])["output"]
         assert output == {"owners": ["the shop"] * 6, "word": "a neighbour", "module": MODULES[name]}
     publish = [str(python.with_name("runyard")), "agents", "publish", "bots"]
-    done = subprocess.run(publish, env=env, cwd=project, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(publish, env=env, cwd=project, capture_output=True, text=True, timeout=120)
     assert "1 published: @shop/returns." in done.stdout, done.stderr
     elsewhere = env | {
         "PYTHONPATH": str(project)
     }  # the project ahead of everything, seen from another folder
-    done = subprocess.run([*publish[:2], "list"], env=elsewhere, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*publish[:2], "list"], env=elsewhere, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "@shop/quotes" in done.stdout
 
@@ -142,6 +142,6 @@ def test_from_an_editable_install_it_is_the_same(project: Path, env: dict[str, s
         "print(sorted(d.fn.__module__ for d in found.definitions.values()), found.broken)"
     )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], env=env, cwd=project, capture_output=True, text=True, timeout=60
+        [sys.executable, "-P", "-c", code], env=env, cwd=project, capture_output=True, text=True, timeout=120
     )
     assert done.stdout.strip() == f"{sorted(MODULES.values())} []", done.stderr

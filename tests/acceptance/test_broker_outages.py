@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -89,12 +90,12 @@ def _running(stack: Stack) -> dict[str, int | None]:
 
 def _logged(stack: Stack, name: str, **fields: str) -> bool:
     """Whether a process has logged a line with these fields."""
-    lines = (stack.logs / f"{name}.log").read_text().splitlines()
+    lines = (stack.logs / f"{name}.log").read_text().split("\n")[:-1]  # the last is being written
     found = [json.loads(line) for line in lines if line.startswith("{")]
     return any(fields.items() <= line.items() for line in found)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", OUTAGES)
 def test_workers_outlive_a_redis_that_is(kind: str, stack: Stack, server: RedisServer) -> None:
     outage = OUTAGES[kind]
@@ -103,35 +104,35 @@ def test_workers_outlive_a_redis_that_is(kind: str, stack: Stack, server: RedisS
         try:
             task_id = stack.submit("@demo/echo", {"kind": kind})
             stack.start("worker-2")
-            wait_until(lambda: _check(stack, "broker") == outage.named, seconds=30, every=0.3)
+            wait_until(lambda: _check(stack, "broker") == outage.named, seconds=60, every=0.3)
             wait_until(lambda: _logged(stack, "worker-2", action="start"), seconds=60, every=0.3)
             if kind == "read-only":  # Celery itself words refused connections, and reads from a full Redis
-                wait_until(lambda: _logged(stack, "worker-2", trouble=outage.named), seconds=30, every=0.3)
+                wait_until(lambda: _logged(stack, "worker-2", trouble=outage.named), seconds=60, every=0.3)
             assert set(_running(stack).values()) == {None}
         finally:
             outage.end(server, client)
         assert stack.until(task_id, seconds=60)["status"] == "completed"
-    wait_until(lambda: stack.request("GET", "/readyz")[1]["status"] == "ok", seconds=30, every=0.3)
+    wait_until(lambda: stack.request("GET", "/readyz")[1]["status"] == "ok", seconds=60, every=0.3)
     assert set(_running(stack).values()) == {None}
     assert stack.end("worker-2") == 0
     (stack.logs / "worker-2.log").unlink()
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_workers_outlive_everything_that_may_lie_on_a_queue_of_a_redis(
     stack: Stack, server: RedisServer
 ) -> None:
     stack.run("@demo/echo", {})
     with redis.Redis.from_url(server.url) as client:
-        queues = _queues(client)
+        queues = wait_until(lambda: found if len(found := _queues(client)) >= 4 else [])
         assert len(queues) == 4
         for queue in queues:
             for item in REDIS.values():
                 client.rpush(queue, item)
         wait_until(lambda: not any(map(client.llen, queues)), seconds=60)
-    assert stack.run("@demo/echo", {"after": "all of it"}, seconds=30)["status"] == "completed"
+    assert stack.run("@demo/echo", {"after": "all of it"})["status"] == "completed"
     assert _running(stack)["worker-1"] is None
-    wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=30, every=0.1)
+    wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=60, every=0.1)
 
 
 def test_what_is_no_message_among_the_unacknowledged_is_forgotten(server: RedisServer) -> None:
@@ -151,7 +152,7 @@ def _queues(client: Any) -> list[str]:
     return [key.decode().removeprefix(prefix) for key in client.keys(f"{prefix}runyard.*")]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_celery_still_finds_the_workers(stack: Stack) -> None:
     command = [
         sys.executable,
@@ -161,17 +162,19 @@ def test_celery_still_finds_the_workers(stack: Stack) -> None:
         "runyard_workers.app",
         "inspect",
         "ping",
+        "--destination",  # it waits for this one's answer, and not until no further may come
+        f"{stack.home.parent.name}-1@{socket.gethostname()}",
         "--timeout",
-        "3",
+        "60",
     ]
     ended = subprocess.run(
         command,
-        env=stack.env, capture_output=True, text=True, timeout=100, check=False,
+        env=stack.env, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "pong" in ended.stdout, ended.stderr
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_two_installations_on_one_redis_do_not_hear_each_other(
     stack: Stack, server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -186,13 +189,13 @@ def test_two_installations_on_one_redis_do_not_hear_each_other(
         # Its wake-up stays where it is, although the first installation's worker is idle.
         left = wait_until(lambda: client.keys("runyard.runs*"), seconds=20)
         assert stack.run("@demo/echo", {})["status"] == "completed"
-        assert client.keys("runyard.runs*") == left
+        assert set(client.keys("runyard.runs*")) >= set(left)
         neighbour.start("worker-1")
         assert neighbour.until(waiting, seconds=60)["status"] == "completed"
 
 
 @pytest.mark.rabbitmq
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -206,19 +209,19 @@ def test_workers_outlive_a_rabbitmq_that_is_blocked_and_restarted(
             stack.run("@demo/echo", {})
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1")
             blocked = [stack.submit("@demo/echo", {"n": 1})]
-            wait_until(lambda: _check(stack, "broker") == "blocked", seconds=40, every=0.5)
+            wait_until(lambda: _check(stack, "broker") == "blocked", seconds=60, every=0.5)
             assert stack.end("worker-1") == 0, "it leaves although the broker does not take its goodbye"
             stack.start("worker-1")
             _ctl(broker, "set_vm_memory_high_watermark", "absolute", "1GB")
             assert stack.until(blocked[0], seconds=60)["status"] == "completed"
             _ctl(broker, "stop_app")
             waiting = stack.submit("@demo/echo", {"n": 2})
-            wait_until(lambda: _check(stack, "broker") == "away", seconds=40, every=0.5)
+            wait_until(lambda: _check(stack, "broker") == "away", seconds=60, every=0.5)
             _ctl(broker, "start_app")
             assert stack.until(waiting, seconds=60)["status"] == "completed"
             _publish_garbage(broker.url)
             assert stack.run("@demo/echo", {"after": "all of it"})["status"] == "completed"
-            wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=30, every=0.1)
+            wait_until(lambda: _logged(stack, "worker-1", action="drop"), seconds=60, every=0.1)
             assert set(_running(stack).values()) == {None}
             first = stack.submit("@demo/sleeper", {"seconds": 60})
             stack.until(first, "running")

@@ -9,11 +9,15 @@ from statistics import median
 
 import pytest
 
+from runyard_common.settings import Settings
 from tests.benchmarks.bench_fairness import crowded, flooded
 from tests.chaos.ledger import Ledger
 from tests.chaos.plans import PLANS
 from tests.chaos.storm import run
 from tests.stack import Stack
+
+#: What a worker has when no setting gives another, in seconds.
+LEASE: float = Settings.model_fields["lease_seconds"].default
 
 
 @pytest.mark.timeout(300)
@@ -51,21 +55,23 @@ def test_every_promise_holds_in_a_storm_tuned_to_it(name: str) -> None:
     assert verdict.clean, str(verdict)
 
 
-def test_a_handler_that_blocks_for_five_leases_on_a_healthy_worker_runs_once(tmp_path: Path) -> None:
+@pytest.mark.timeout(240)
+def test_a_handler_that_blocks_for_two_leases_on_a_healthy_worker_runs_once(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     agents = ["tests.chaos.agents"]
-    with Stack(tmp_path, agents=agents, CHAOS_LEDGER=str(ledger), RUNYARD_LEASE_SECONDS="1") as stack:
-        task = stack.run("@chaos/blocker", {"seconds": 5.0}, seconds=40)
+    with Stack(tmp_path, agents=agents, CHAOS_LEDGER=str(ledger)) as stack:
+        task = stack.run("@chaos/blocker", {"seconds": 2 * LEASE}, seconds=90)
         assert (task["status"], task["attempt"]) == ("completed", 1)
     assert len(Ledger(ledger).lives()[task["task_id"]]) == 1
 
 
+@pytest.mark.timeout(180)
 def test_a_neighbours_flood_and_a_crowd_that_waits_delay_no_other_run(tmp_path: Path) -> None:
-    idle, loaded = asyncio.run(flooded(600, 5, 0.1, f"sqlite:///{tmp_path / 'flood.db'}"))
+    idle, loaded, overtaken = asyncio.run(flooded(600, 5, 0.1, f"sqlite:///{tmp_path / 'flood.db'}"))
     before, after, slots = asyncio.run(crowded(1000, 5, f"sqlite:///{tmp_path / 'crowd.db'}"))
     print(f"start delay, p50: idle {median(idle):.3f} s, loaded a flood {median(loaded):.3f} s")
     print(f"start delay, p50: before {median(before):.3f} s, loaded 1,000 waiting {median(after):.3f} s")
     assert slots == 0
-    # Behind the flood it would be half a minute; a share of the workers is a matter of one short run.
-    assert median(loaded) < max(2 * median(idle), 0.5)
-    assert median(after) < max(2 * median(before), 0.25)
+    # Behind the flood it would be hundreds; the claims that were under way when it came are of twenty each.
+    assert max(overtaken) <= 60, overtaken
+    assert median(after) < 2 * median(before) + 1.0

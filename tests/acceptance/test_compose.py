@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 RUNYARD = Path(sys.executable).parent / "runyard"
 
-pytestmark = [pytest.mark.postgres, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240)]
 
 
 class Installation:
@@ -43,7 +43,7 @@ class Installation:
             log = folder / f"{name}.log"
             self.processes[name] = process.spawn([RUNYARD, *service["command"]], log=log, env=env, cwd=folder)
             if name == "migrate":  # the others depend on its success
-                assert self.processes[name].wait(60) == 0, log.read_text()
+                assert self.processes[name].wait(120) == 0, log.read_text()
 
     def request(self, path: str, body: Any = None) -> tuple[int, Any]:
         """One call with the admin's key; (0, None) without an answer."""
@@ -64,7 +64,7 @@ class Installation:
         """End all as compose does, by one SIGTERM each; their exit codes."""
         for running in self.processes.values():
             running.terminate()
-        return {name: running.wait(40) for name, running in self.processes.items()}
+        return {name: running.wait(60) for name, running in self.processes.items()}
 
 
 @pytest.fixture(
@@ -90,6 +90,12 @@ def installation(
     started.stop()
 
 
+def _ended(installation: Installation, task_id: str) -> Any:
+    """The task, once it has ended."""
+    _, task = installation.request(f"/tasks/{task_id}?wait=20")
+    return task if task and task["finished_at"] else None
+
+
 def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
     installation: Installation,
 ) -> None:
@@ -99,7 +105,7 @@ def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
     _, accepted = installation.request(
         run, {"args": {"n": 1}, "schedules": [{"schedule": 1, "message": "later"}]}
     )
-    _, task = installation.request(f"/tasks/{accepted['task_id']}?wait=30")
+    task = wait_until(lambda: _ended(installation, accepted["task_id"]), seconds=60)
     assert (task["status"], task["output"]["args"]) == ("completed", {"n": 1})
     schedule = accepted["schedules"][0]["id"]
 
@@ -107,7 +113,7 @@ def test_its_processes_complete_a_run_now_and_one_by_schedule_and_stop_in_order(
         _, page = installation.request(f"/api/v1/tasks?schedule_id={schedule}&status=completed")
         return bool(page["data"])
 
-    wait_until(fired, seconds=30)
+    wait_until(fired, seconds=60)
     began = time.monotonic()
     others = [path for path in installation.home.rglob("*") if path.stat().st_mode & 0o077]
     assert not others, "what the processes write is their user's alone"

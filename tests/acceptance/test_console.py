@@ -15,7 +15,7 @@ from tests.axe import violations
 from tests.console import AGENTS, SECONDS, expect_toast, go, open_run
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 HOSTILE = "<script>window.broken = 1</script>"
 
 

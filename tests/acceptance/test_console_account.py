@@ -16,7 +16,7 @@ from tests.console import AGENTS, NOTE_TOASTS, SECONDS, expect_toast
 from tests.fakes.oidc_provider import provider
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

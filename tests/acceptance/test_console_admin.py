@@ -15,7 +15,7 @@ from tests.axe import violations
 from tests.console import AGENTS, WIDTHS, expect_toast, fits, go, sign_in, watched
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.console import AGENTS, WIDTHS, fits, go, sign_in, watched
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 MANIFEST = """name: "{name}"
 version: 1.0.0
 description: Summarises what it is given.

@@ -12,7 +12,7 @@ from tests.ports import free_port
 from tests.prefix_proxy import proxied
 from tests.stack import Stack
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 
 def test_the_console_works_under_a_path(browser: Browser, tmp_path: Path) -> None:

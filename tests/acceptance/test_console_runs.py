@@ -19,7 +19,7 @@ from tests.console import AGENTS, WIDTHS, expect_toast, fits, go, open_run, sign
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

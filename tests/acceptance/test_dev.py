@@ -63,7 +63,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def write(project: Path, version: str, more: str = "") -> None:
-    (project / "bots.py").write_text(CODE.format(version=version) + more)
+    """Put the whole file in its place at once: half of it would be one more save."""
+    whole = project.parent / "bots.py.new"
+    whole.write_text(CODE.format(version=version) + more)
+    whole.replace(project / "bots.py")
 
 
 def environment() -> dict[str, str]:

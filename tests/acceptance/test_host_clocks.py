@@ -18,6 +18,8 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.postgres]
 HOUR = 3600.0
+#: How far off the database's time may be that a process knows, in seconds: it is as old as its answer was late.
+MOST_OFF = 30.0
 SKEWED = str(Path(ROOT, "tests", "skewed_clock"))
 
 
@@ -47,10 +49,11 @@ def deadline_of(task: dict[str, Any]) -> float:
 
 
 def test_a_deadline_in_seconds_counts_from_the_database_s_now(skewed: Stack) -> None:
-    asked = time.time()
+    before = time.time()
     task_id = skewed.submit("@demo/echo", {"a": 1}, name="api-2", deadline=60)
+    after = time.time()
 
-    assert deadline_of(skewed.task(task_id)) == pytest.approx(asked + 60, abs=10)
+    assert before - MOST_OFF < deadline_of(skewed.task(task_id)) - 60 < after + MOST_OFF
     assert skewed.until(task_id)["status"] == "completed"
 
 
@@ -81,10 +84,11 @@ def test_the_api_warns_in_its_log_and_shows_the_difference_in_its_metrics(
     assert text.count("This host's clock differs from the database's") == 1
 
     seen = metric(skewed, "runyard_clock_offset_seconds")
-    assert seen == pytest.approx(ahead, abs=2)
+    assert seen == pytest.approx(ahead, abs=MOST_OFF)
 
 
 def test_a_delay_schedule_fires_after_its_delay(skewed: Stack) -> None:
+    before = time.time()
     status, made = skewed.request(
         "POST",
         "/api/v1/schedules",
@@ -93,17 +97,18 @@ def test_a_delay_schedule_fires_after_its_delay(skewed: Stack) -> None:
     )
     assert status == 201, made
     due = datetime.fromisoformat(made["next_due_at"]).timestamp()
-    assert due == pytest.approx(time.time() + 1, abs=10)
+    assert before - MOST_OFF < due - 1 < time.time() + MOST_OFF
 
 
 def test_callbacks_are_signed_at_the_database_s_time(skewed: Stack, tmp_path: Path) -> None:
     receiver = ReceiverProcess(tmp_path / "received")
+    before = time.time()
     try:
         skewed.run("@demo/echo", {"a": 3}, callback={"url": receiver.url("/ok")})
-        got = wait_until(lambda: receiver.received, seconds=20)
+        got = wait_until(lambda: receiver.received)
     finally:
         receiver.stop()
-    assert float(got[0].headers["webhook-timestamp"]) == pytest.approx(time.time(), abs=20)
+    assert before - MOST_OFF < float(got[0].headers["webhook-timestamp"]) < time.time() + MOST_OFF
 
 
 def metric(stack: Stack, name: str) -> float:

@@ -28,7 +28,7 @@ PARTS = {
 
 @pytest.mark.timeout(400)
 def test_a_deployment_that_is_well_passes_and_nothing_is_left(tmp_path: Path) -> None:
-    with Stack(tmp_path, RUNYARD_LEASE_SECONDS="3") as stack:
+    with Stack(tmp_path, RUNYARD_LEASE_SECONDS="6") as stack:
         env = stack.env | {"RUNYARD_PORT": str(stack.ports["api-1"])}
         command = [sys.executable, "-P", "-m", "runyard_launch.cli", "doctor", "--selftest", "--json"]
         done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=350)

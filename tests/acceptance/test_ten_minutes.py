@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from tests.launching import ROOT, Launched
 from tests.stack import PYTHONPATH
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 PAGE = (ROOT / "docs/ten-minutes.md").read_text()
@@ -63,10 +64,14 @@ class Reader:
         if line == "runyard dev":
             self.dev = Launched(["runyard", "dev"], self.folder.parent / "dev.log", self.env, cwd=self.folder)
             return self.dev.until("Ctrl-C stops everything", WITHIN)
+        before = self.reloads()
         done = self.shell(line)
-        if first == "sed" and self.dev is not None:
-            self.dev.until("✓ reloaded", WITHIN)
+        if first == "sed":
+            wait_until(lambda: self.reloads() > before, seconds=WITHIN)
         return done
+
+    def reloads(self) -> int:
+        return self.dev.output.count("✓ reloaded") if self.dev is not None else 0
 
     def shell(self, line: str) -> str:
         done = subprocess.run(

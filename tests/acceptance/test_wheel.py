@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from tests.partly_installed import distributions, python
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     shutil.copytree(ROOT, source, ignore=unwanted)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", folder, source], check=True, timeout=150)
+    subprocess.run([*build, "--wheel-dir", folder, source], check=True, timeout=300)
     (made,) = folder.glob("runyard-*.whl")
     return made
 
@@ -52,7 +52,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder),
         str(wheel),
     ]
-    subprocess.run(target, check=True, timeout=150)
+    subprocess.run(target, check=True, timeout=300)
     return folder
 
 

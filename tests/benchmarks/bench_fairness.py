@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from runyard import Context
 from runyard_common.runs.queries.transitions import Change, move
 from runyard_common.runs.rules.lifecycle import Event
@@ -42,8 +44,11 @@ async def delays(site: Installation, agent: str, probes: int, every: float) -> l
     return found
 
 
-async def flooded(flood: int, probes: int, every: float, url: str) -> tuple[list[float], list[float]]:
-    """The quiet organisation's start delays on the idle system, and beside the flood."""
+async def flooded(
+    flood: int, probes: int, every: float, url: str
+) -> tuple[list[float], list[float], list[int]]:
+    """The quiet organisation's start delays on the idle system, and beside the flood; and by how many runs of the flood
+    each of those was overtaken: they began between its submit and its start."""
     async with Installation(url, capacity=20) as site:
         agent = site.publish(brief)
         await site.engine()
@@ -55,7 +60,17 @@ async def flooded(flood: int, probes: int, every: float, url: str) -> tuple[list
             await asyncio.to_thread(site.transact, lambda tx: submissions.submit(tx, part))  # noqa: B023
         loaded = await delays(site, agent, probes, every)
         site.engines[0].wake()
-        return idle, loaded
+        return idle, loaded, await asyncio.to_thread(_overtaken, site, probes)
+
+
+def _overtaken(site: Installation, probes: int) -> list[int]:
+    query = """
+        SELECT (SELECT count(*) FROM tasks AS other WHERE other.org_id = :flood
+                AND other.started_at > probe.created_at AND other.started_at < probe.started_at)
+        FROM tasks AS probe WHERE probe.org_id = :quiet ORDER BY probe.created_at DESC LIMIT :probes"""
+    with site.store.read() as conn:
+        found = conn.execute(text(query), {"flood": FLOOD, "quiet": QUIET, "probes": probes})
+        return [int(count) for count in found.scalars()]
 
 
 async def crowded(waiting: int, probes: int, url: str) -> tuple[list[float], list[float], int]:
@@ -105,7 +120,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         base = f"sqlite:///{Path(folder)}"
-        idle, loaded = asyncio.run(flooded(given.flood, given.probes, given.every, f"{base}/flood.db"))
+        idle, loaded, _ = asyncio.run(flooded(given.flood, given.probes, given.every, f"{base}/flood.db"))
         before, after, slots = asyncio.run(crowded(given.waiting, given.probes, f"{base}/crowd.db"))
     for what, one, other in (
         (f"beside a flood of {given.flood}", idle, loaded),

@@ -54,7 +54,7 @@ class Plan:
         )
 
 
-_SMALL: Final = Shape(workers=2, apis=1, schedulers=1, lease=3.0)
+_SMALL: Final = Shape(workers=2, apis=1, schedulers=1, lease=6.0)
 #: Heartbeats are so far apart that nothing but a fence ends a life whose claim was lost.
 _DEFAULT_LEASE: Final = replace(_SMALL, lease=10.0)
 _EMBEDDED: Final = replace(_SMALL, database="sqlite", workers=1)

@@ -42,7 +42,7 @@ from tests.stack import Stack
 from tests.waiting import wait_until
 
 #: How long everything due may take to fire once the kills are over, in seconds.
-PATIENCE = 60.0
+PATIENCE = 90.0
 
 
 @dataclass

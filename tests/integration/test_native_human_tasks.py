@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,13 +146,18 @@ async def test_a_review_is_decided_through_a_link(tmp_path: Path) -> None:
     async with installed(tmp_path) as (api, site, client):
         task_id = await run(client, site.publish(post_ledger))
         await settled(client, task_id, "awaiting_review")
-        made = (await client.post(f"/tasks/{task_id}/answer-links")).json()
+        asked = partial(client.post, f"/tasks/{task_id}/answer-links", headers={"Idempotency-Key": "once"})
+        made = (await asked()).json()
         path = "/answer/" + made["url"].rpartition("/")[2]
         async with api.async_client("") as anybody:
             assert "approve" in (await anybody.get(path)).text
             assert (await anybody.post(path, data={"action": "burn"})).status_code == 400
             assert (await anybody.post(path, data={"action": "approve"})).status_code == 200
         assert (await settled(client, task_id))["status"] == "completed"
+        repeated = await asked()
+        assert (repeated.status_code, repeated.json()["question_id"]) == (201, made["question_id"])
+        late = await client.post(f"/tasks/{task_id}/answer-links")
+        assert (late.status_code, late.json()["code"]) == (400, "question_not_open")
 
 
 async def test_a_running_task_is_stopped_at_once_and_stays_so(tmp_path: Path) -> None:

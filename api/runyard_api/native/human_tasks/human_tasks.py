@@ -17,6 +17,7 @@ from runyard_api.native.runs.task_view import brief, question
 from runyard_api.native.runs.tasks import task_id
 from runyard_api.task_snapshot import snapshot
 from runyard_common.database.rows import OrgScope
+from runyard_common.database.transaction import Tx
 from runyard_common.human_tasks import queries as questions
 from runyard_common.human_tasks.service import answer_links, answers
 from runyard_common.human_tasks.service.answers import Decision, Reply
@@ -196,14 +197,21 @@ async def make_link(call: Call) -> Response:
     seen = await snapshot(call.state, call.org_id, task_id(call))
     open_ids = [one.id for one in seen.questions]
     chosen = body.question_id or next(iter(open_ids), None)
-    if chosen not in open_ids or chosen is None:
-        raise InvalidRequest(
-            "This task has no such open question or review.", code="question_not_open", field="question_id"
-        )
     base, actor = call.state.settings.base_url, call.actor
+
+    def create(tx: Tx) -> answer_links.Link:
+        # Not before: a repetition is answered as the first call was, though its question was answered meanwhile.
+        if chosen is None or chosen not in open_ids:
+            raise InvalidRequest(
+                "This task has no such open question or review.",
+                code="question_not_open",
+                field="question_id",
+            )
+        return answer_links.create(tx, call.org_id, chosen, body.expires_in, actor)
+
     return await idempotency.create(
         call,
-        lambda tx: answer_links.create(tx, call.org_id, chosen, body.expires_in, actor),
+        create,
         lambda link: reply({"question_id": link.question_id, "expires_at": when(link.expires_at)}, 201),
         # The link goes to the caller, not into the answer that is kept for repetitions.
         lambda link, kept: reply(

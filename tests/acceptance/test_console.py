@@ -132,6 +132,10 @@ def test_a_failure_shows_its_authors_frames_and_folds_those_of_libraries(page: P
     expect(folded.locator("li").first).to_be_hidden()
     folded.locator("summary").click()
     expect(folded.locator("li").first).to_be_visible()
+    folded.evaluate("node => { node.dataset.drawn = 'before' }")
+    stack.run("@demo/echo", {})  # whatever happens in the organisation draws the page once more
+    expect(trace.locator("> details[data-drawn]")).to_have_count(0)
+    expect(folded.locator("li").first).to_be_visible()
     page.locator("#log li.fail summary").first.click()
     expect(page.locator("#log li.fail .traceback ol").first).to_be_visible()
 

@@ -30,7 +30,7 @@ export async function run(main, id) {
   const draw = async () => {
     [page.task] = await Promise.all([get(path), page.journal.load()]);
     drawHead(page);
-    fill(page.about, runAbout(page.task));
+    refill(page.about, runAbout(page.task));
     asked = drawQuestions(page, asked);
     page.redraw?.();
   };
@@ -44,6 +44,13 @@ export async function run(main, id) {
   follow(`${path}/events?after=0`, view.shown.signal, (item) => heard(page, item, later),
     (on) => { state.textContent = on ? "" : "reconnecting…"; })
     .then(() => { page.speech.replaceChildren(); state.textContent = ""; });
+}
+
+function refill(place, content) { // what was unfolded stays so
+  const open = [...place.querySelectorAll("details")].map((one) => one.open);
+  fill(place, content);
+  const now = [...place.querySelectorAll("details")];
+  if (now.length === open.length) now.forEach((one, at) => { one.open = open[at]; });
 }
 
 function heard(page, { event, data }, later) {

@@ -101,9 +101,36 @@ class AwaitedCalls(ABC):
         options: Sequence[Any] | None = ...,
         timeout: float | None = ...,
         on_timeout: OnNoAnswer | None = ...,
+        default: None,
+        key: str | None = ...,
+    ) -> T | None: ...
+    @overload
+    @abstractmethod
+    async def ask(
+        self,
+        question: str,
+        *,
+        schema: type[T],
+        options: Sequence[Any] | None = ...,
+        timeout: float | None = ...,
+        on_timeout: OnNoAnswer | None = ...,
         default: Any = ...,
         key: str | None = ...,
     ) -> T: ...
+    @overload
+    @abstractmethod
+    async def ask(
+        self,
+        question: str,
+        *,
+        returns: type[T],
+        schema: Mapping[str, Any] | None = ...,
+        options: Sequence[Any] | None = ...,
+        timeout: float | None = ...,
+        on_timeout: OnNoAnswer | None = ...,
+        default: None,
+        key: str | None = ...,
+    ) -> T | None: ...
     @overload
     @abstractmethod
     async def ask(

@@ -24,7 +24,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import suppress
-from typing import Annotated, Any, Final, Generic, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -180,7 +180,7 @@ def typed(kind: Any) -> Typed[Any] | None:
     if kind in (Any, object, inspect.Parameter.empty) or _is_opaque(kind):
         return None
     try:
-        return _typed(kind)
+        return _typed(_Ordered(kind))
     except TypeError:  # metadata that has no hash
         return _made(kind)
 
@@ -202,9 +202,36 @@ def unknown(kind: Any) -> str | None:
     return None
 
 
+class _Ordered:
+    """A type as it is written: `A | B` and `B | A` are equal, but a value that fits both is read as the first."""
+
+    __slots__ = ("_parts", "kind")
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self._parts = _parts(kind)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Ordered) and self._parts == other._parts
+
+    def __hash__(self) -> int:
+        return hash(self._parts)
+
+
+def _parts(kind: Any) -> Any:
+    if isinstance(kind, list):  # the arguments of a Callable
+        return tuple(map(_parts, kind))
+    origin = typing.get_origin(kind)
+    if origin is None:
+        return kind
+    if origin is Literal:  # True and 1 are equal
+        return (origin, *((type(value), value) for value in typing.get_args(kind)))
+    return (origin, *map(_parts, typing.get_args(kind)))
+
+
 @functools.lru_cache(maxsize=1024)
-def _typed(kind: Any) -> Typed[Any] | None:
-    return _made(kind)
+def _typed(written: _Ordered) -> Typed[Any] | None:
+    return _made(written.kind)
 
 
 def _made(kind: Any) -> Typed[Any] | None:

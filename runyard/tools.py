@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from runyard import extras
 from runyard.awaited_calls import Effect
@@ -69,15 +69,27 @@ class ToolDefinition:
 _registry: dict[str, ToolDefinition] = {}
 
 
+@overload
+def tool(fn: F, /) -> F: ...
+@overload
 def tool(
-    name: str | None = None,
+    name: str | None = ...,
+    *,
+    description: str | None = ...,
+    effect: Effect = ...,
+    review: bool = ...,
+    timeout: float = ...,
+    public: bool = ...,
+) -> Callable[[F], F]: ...
+def tool(
+    name: Any = None,
     *,
     description: str | None = None,
     effect: Effect = "idempotent",
     review: bool = False,
     timeout: float = 120.0,
     public: bool = False,
-) -> Callable[[F], F]:
+) -> Any:
     """Register a function (``async def``, or plain ``def``, which runs in a thread) as a tool.
 
     Its name, docstring and annotated parameters are what the model sees. `effect` decides what a crash in
@@ -87,7 +99,11 @@ def tool(
 
     The agents that workers publish may use what their manifests list. `public` opens the tool to the manifests and
     requests of every organisation, as the operator's RUNYARD_PUBLIC_TOOLS does.
+
+    ``@tool`` alone is ``@tool()``.
     """
+    if callable(name):
+        return tool()(name)
 
     def register(fn: F) -> F:
         called = name or fn.__name__

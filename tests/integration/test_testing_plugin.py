@@ -102,6 +102,39 @@ def test_time_that_passes_in_a_shield_ends_the_run_behind_it() -> None:
     assert done == ["both writes"]
 
 
+def test_a_time_limit_around_a_wait_is_not_over_while_the_run_waits() -> None:
+    @agent("hurried")
+    async def hurried(ctx: Context, args: Any) -> Any:
+        async with asyncio.timeout(3600):
+            answer = await ctx.ask("Which?", timeout=7200, default=None, schema=int)
+            await ctx.sleep(7200)
+            return answer
+
+    assert run(hurried, answers=[expire()]).output is None
+    assert run(hurried, answers=[7]).output == 7
+
+
+def test_a_default_of_none_is_the_answer_whatever_its_type_is() -> None:
+    @agent("loop")
+    async def on_loop(ctx: Context, args: Any) -> list[Any]:
+        several = await ctx.ask([{"key": "n", "text": "How many?", "schema": int}], timeout=5, default=None)
+        return [await ctx.ask("?", schema=int, timeout=5, default=None), several]
+
+    @agent("thread", isolation="thread")
+    async def in_thread(ctx: Context, args: Any) -> list[Any]:
+        several = await ctx.ask([{"key": "n", "text": "How many?", "schema": int}], timeout=5, default=None)
+        return [await ctx.ask("?", returns=int, timeout=5, default=None), several]
+
+    @agent("plain")
+    def plain(ctx: BlockingContext, args: Any) -> list[Any]:
+        several = ctx.ask([{"key": "n", "text": "How many?", "schema": int}], timeout=5, default=None)
+        return [ctx.ask("?", schema=int, timeout=5, default=None), several]
+
+    for one in (on_loop, in_thread, plain):
+        assert run(one, answers=[expire(), expire()]).output == [None, {"n": None}]
+        assert run(one, answers=[8, 7]).output == [7, {"n": 8}]
+
+
 def test_occurrences_are_those_of_the_scheduler() -> None:
     before = datetime(2026, 3, 27, 12, tzinfo=UTC)
     found = occurrences("30 8 * * 1-5", timezone="Europe/Berlin", after=before, count=2)

@@ -150,3 +150,23 @@ def test_the_json_form_fits_the_schema_of_its_type(data: st.DataObject) -> None:
             "propertyNames",
             "anyOf",
         }  # that of a date demands a zone
+
+
+def test_types_that_differ_in_order_alone_are_read_in_their_own() -> None:
+    class Refund(BaseModel):
+        amount: int
+
+    class Charge(BaseModel):
+        amount: int
+
+    def made(kind: Any, value: Any) -> Any:
+        return json_types.required(kind).restore(value)
+
+    for _ in range(2):  # looked up and found
+        assert (made(bytes | str, "abcd"), made(str | bytes, "abcd")) == (b"i\xb7\x1d", "abcd")
+        assert made(list[bytes | str], ["abcd"]) == [b"i\xb7\x1d"]
+        assert made(list[str | bytes], ["abcd"]) == ["abcd"]
+        assert type(made(Refund | Charge, {"amount": 1})) is Refund
+        assert type(made(Charge | Refund, {"amount": 1})) is Charge
+        assert made(Literal[1, "a"], 1) == 1
+        assert made(Literal[True, "a"], True) is True

@@ -32,6 +32,11 @@ def schema_of(schema: Any, returns: Any, call: str) -> tuple[Any, Typed[Any] | N
     return (None if kind is None else kind.input_schema()), kind
 
 
+def of_answer(kind: Typed[Any] | None, answer: Any, default: Any) -> Typed[Any] | None:
+    """The type of an answer: of a default that is None, none, as it is used whatever the type is."""
+    return None if answer is None and default is None else kind
+
+
 def named_agent(agent: Any, call: str) -> tuple[str, AgentDefinition | None]:
     """The name of an agent that `call` is given by name or as its function, and the agent that the function is. Raises
     `AgentError` invalid_call."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
 from runyard.context import BlockingContext
-from runyard.errors import Cancelled
+from runyard.errors import AgentError, Cancelled
 from runyard.turns import ModelTurn
 from runyard_workers.agent_code.exceptions import abnormal
+from runyard_workers.agent_code.forks import refuse_copy
 from runyard_workers.attempts.caught import HANDLED, handled
 from runyard_workers.attempts.context import RunContext
 
@@ -24,6 +26,7 @@ class ThreadContext(BlockingContext):
     def __init__(self, inner: RunContext, loop: asyncio.AbstractEventLoop) -> None:
         self._inner = inner
         self._loop = loop
+        self._pid = os.getpid()
         self.task, self.session, self.files = inner.task, inner.session, inner.files
 
     @property
@@ -39,6 +42,11 @@ class ThreadContext(BlockingContext):
         return self._inner.stopped
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            refuse_copy(self._pid)
+        except AgentError:
+            coroutine.close()
+            raise
         if self._inner.cancelled:
             coroutine.close()
             raise Cancelled("the task was stopped or ran out of time")

@@ -136,6 +136,7 @@ class RunContext(SuspendingContext):
             asks = {key: lambda: self._question(key, question, wanted, options, *waits)}
             self._compare_question(key, {"text": question})
             answer = (await self._answered(asks))[0]
+            kind = result_types.of_answer(kind, answer, default)
             return await typed_results.restored(self._attempt, kind, answer, call, "invalid_answer")
         if not question:
             raise AgentError("ctx.ask: give a question, or a list of some.", code="invalid_question")
@@ -154,7 +155,11 @@ class RunContext(SuspendingContext):
         answers = await self._answered(asks)
         return {
             q["key"]: await typed_results.restored(
-                self._attempt, kind, answer, f"ctx.ask {q['key']!r}", "invalid_answer"
+                self._attempt,
+                result_types.of_answer(kind, answer, default),
+                answer,
+                f"ctx.ask {q['key']!r}",
+                "invalid_answer",
             )
             for q, (_, kind), answer in zip(several, typed, answers, strict=True)
         }

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import inspect
 import itertools
+import os
 import sys
 import threading
 from collections import deque
@@ -34,6 +35,7 @@ from runyard_workers.agent_code.exceptions import (
     within,
 )
 from runyard_workers.agent_code.failures import of_agent
+from runyard_workers.agent_code.forks import refuse_copy
 from runyard_workers.agent_code.raised import describe, raised_again
 from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.processes import wire
@@ -81,6 +83,7 @@ class Calls:
     def __init__(self, send: Callable[[bytes], None]) -> None:
         """`send` is given the text of each message, by one thread at a time."""
         self._send = send
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._pending: deque[bytes] = deque()
         self._sending = False
@@ -97,7 +100,8 @@ class Calls:
         self.cancelled = self.cancelled or why
 
     def send(self, *message: Any) -> None:
-        """Send a message. Raises `AgentError` for a value that cannot be sent."""
+        """Send a message. Raises `AgentError` for a value that cannot be sent, and in a copy of this process."""
+        refuse_copy(self._pid)
         text = wire.written(message, self._refer)
         with self._lock:
             self._pending.append(text)

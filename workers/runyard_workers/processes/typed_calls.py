@@ -45,7 +45,15 @@ def _ask(question: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Crossi
         return _ask_several(question, rest, kwargs)
     call = f"ctx.ask {shown(str(question)[:60])}"
     schema, kind = result_types.schema_of(kwargs.get("schema"), kwargs.pop("returns", ...), call)
-    return (question, *rest), kwargs | {"schema": schema}, _restore(kind, call, "invalid_answer")
+    restore = _restore(kind, call, "invalid_answer")
+    return (question, *rest), kwargs | {"schema": schema}, _or_none(restore, kwargs)
+
+
+def _or_none(restore: Restore | None, kwargs: Mapping[str, Any]) -> Restore | None:
+    """As `result_types.of_answer`: a default that is None stays so."""
+    if restore is None or kwargs.get("default", ...) is not None:
+        return restore
+    return lambda answer: None if answer is None else restore(answer)
 
 
 def _ask_several(questions: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Crossing:
@@ -56,7 +64,7 @@ def _ask_several(questions: Any, rest: tuple[Any, ...], kwargs: dict[str, Any]) 
             return question
         key, call = question.get("key"), f"ctx.ask {question.get('key')!r}"
         schema, kind = result_types.schema_of(question.get("schema"), ..., call)
-        restores[key] = _restore(kind, call, "invalid_answer")
+        restores[key] = _or_none(_restore(kind, call, "invalid_answer"), kwargs)
         return question if kind is None else {**question, "schema": schema}
 
     def restore(answers: Any) -> Any:

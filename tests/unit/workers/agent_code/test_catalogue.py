@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runyard import authoring
+from runyard.tools import registered_tools
 from runyard_common.values.errors import ConfigurationError
 from runyard_workers.agent_code.catalogue import load, load_each
 
@@ -89,6 +90,13 @@ def test_a_source_without_agents_is_named_with_what_is_looked_for(tmp_path: Path
     )
     assert second == f"{plain}: nothing in it is declared with @agent or @tool."
     assert load_each([f"{folder}/within"]).empty == [], "it is imported already"
+
+
+def test_a_tool_needs_no_parentheses(tmp_path: Path) -> None:
+    source = "from runyard.tools import tool\n@tool\ndef cat_bare(n: int) -> int:\n    'Doubles.'\n    return 2 * n\n"
+    load_each([str(_file(tmp_path, "cat_bare.py", source))])
+    found = registered_tools()["cat_bare"]
+    assert (found.description, found.fn(4)) == ("Doubles.", 8)
 
 
 def test_a_source_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from runyard_common.spawning import started
 from runyard_workers.documents import extraction_wire as wire
 from runyard_workers.documents.extract import DEFAULT_LIMITS, check_size
 from runyard_workers.documents.extraction import MIB, Extracted, ExtractionError, ExtractLimits
@@ -82,7 +83,7 @@ class _Child:
         self.served = 0
         self.last_served = False
         self._expired = False
-        self._process = subprocess.Popen(
+        self._process = started(
             [sys.executable, "-P", "-m", "runyard_workers.documents.extraction_child", str(memory_bytes)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ import structlog
 from runyard.authoring import AgentDefinition
 from runyard_common.environment import OF_CLIENTS
 from runyard_common.settings import PREFIX
+from runyard_common.spawning import started
 from runyard_workers.isolation.deaths import out_of_memory_kills
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes import wire
@@ -196,7 +197,7 @@ def _started(code: Code, descriptor: int, stack: int) -> subprocess.Popen[bytes]
     }  # fmt: skip
     program = _PROGRAM.format(path=[path for path in sys.path if path], given=json.dumps(given))
     # What it prints goes where the worker's output goes. A group of its own: a terminal's Ctrl-C is for the worker.
-    return subprocess.Popen(
+    return started(
         [sys.executable, "-c", program],
         stdin=subprocess.DEVNULL,
         pass_fds=(descriptor, stack),

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
+from runyard_common.spawning import started
 from runyard_workers.isolation.deaths import out_of_memory_kills
 
 logger = structlog.get_logger("runyard.quarantine")
@@ -50,7 +51,7 @@ class QuarantineProcess:
             sys.executable, "-P", "-m", "runyard_workers.quarantine.child",
             str(write_end), str(page), str(lease_seconds), str(os.getpid()),
         ]  # fmt: skip
-        self._process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.PIPE, pass_fds=(write_end, page))
+        self._process = started(argv, bufsize=0, stdin=subprocess.PIPE, pass_fds=(write_end, page))
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)  # a child that does not read must not hold us up
         os.close(write_end)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from runyard_common.spawning import started
 from runyard_workers.agent.sql import functions
 from runyard_workers.agent.sql.lexer import SQLITE, tokens
 from runyard_workers.agent.sql.results import Caps, QueryFailed, Rows, read_rows
@@ -51,7 +52,7 @@ def ask(path: Path, sql: str, parameters: Sequence[Any], caps: Caps) -> Rows:
 
 
 def _answered(job: bytes, caps: Caps) -> dict[str, Any]:
-    child = subprocess.Popen(
+    child = started(
         [sys.executable, "-I", "-S", str(_PROGRAM)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -24,8 +24,9 @@ from runyard_common.database.transaction import Tx
 from runyard_common.files import open_files
 from runyard_common.identity.queries import secrets
 from runyard_common.runs.queries import events, queued, tasks, waits, workers
+from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.blocked_by import RETRY
-from runyard_common.runs.rules.lifecycle import SUSPENDED
+from runyard_common.runs.rules.lifecycle import ACTIVE, SUSPENDED
 from runyard_common.runs.rules.specs import RunSpec
 from runyard_common.runs.rules.tasks import Task
 from runyard_common.runs.service import admissions, claims, rescues, sent_events, submissions
@@ -276,7 +277,7 @@ class Bench:
             assert waiting, (
                 f"No event {names[0]!r}: give one in `events`."
                 if names
-                else "Nothing can run: the run waits for something that does not come."
+                else f"Nothing can run: what is waited for does not come. {self._unended(tx)}"
             )
             due = waiting[0].available_at or 0.0
             if waiting[0].blocked_by == RETRY:
@@ -285,6 +286,15 @@ class Bench:
                 self._clock.skip(due - tx.now)
                 tx.now = max(due, tx.now)
             admissions.admit_tasks(tx, waiting)
+
+    def _unended(self, tx: Tx) -> str:
+        """The runs that have not ended, each with what it waits for."""
+        found = tasks.page(tx.scope(self._org), Filter(statuses=tuple(ACTIVE)), 10)
+        named = (
+            f"{one.agent_name} is {one.status}" + (f" ({one.blocked_by})" if one.blocked_by else "")
+            for one in found
+        )
+        return "; ".join(named) + "."
 
     def _send(self, tx: Tx) -> bool:
         """Send the first of the events that some run waits for."""

@@ -51,7 +51,7 @@ export default async function inbox(main) {
   }
 
   agents.addEventListener("change", () => { setQuery({ agent: agents.value }); draw(); });
-  main.append(title("Inbox"), h("div", { class: "filters inbox-filters" }, kinds, whose, agents), list, more,
+  main.append(title("Inbox"), h("div", { class: "filters inbox-filters" }, h("div", { class: "chips" }, kinds, whose), agents), list, more,
     h("p", { class: "dim keys" }, "j and k go from card to card, Enter into one, Escape out of it."));
   document.addEventListener("keydown", (event) => keyed(event, list), { signal: view.shown.signal });
   view.refresh = load;

@@ -187,7 +187,10 @@ def test_runs_that_kill_their_process_fail_alone_and_say_how_it_died(kept: Kept,
         assert ways[agent].items() <= task["error"]["details"].items()
         assert task["attempt"] <= 7, "twice in the worker, once for each of the three apart, once alone"
     kept.assert_unharmed(neighbours)
-    assert len(kept.ends) <= 3, "the worker itself dies while they are not suspected yet, not after"
+    # Three where they are under way together; where the worker has one at a time, each is there twice alone.
+    assert len(kept.ends) <= 2 * len(ways), (
+        "the worker itself dies while they are not suspected yet, not after"
+    )
 
 
 @pytest.mark.timeout(240)

@@ -1,7 +1,7 @@
 """Programs that a process starts beside code of others that may fork.
 
 A copy of the process that a fork makes, and no exec, keeps the pipe by which `subprocess` hears that a program has
-started: whoever starts one would wait for the end of the copy.
+started: the start of one would wait for the end of the copy.
 """
 
 from __future__ import annotations

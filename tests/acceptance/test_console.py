@@ -133,7 +133,7 @@ def test_a_failure_shows_its_authors_frames_and_folds_those_of_libraries(page: P
     folded.locator("summary").click()
     expect(folded.locator("li").first).to_be_visible()
     folded.evaluate("node => { node.dataset.drawn = 'before' }")
-    stack.run("@demo/echo", {})  # whatever happens in the organisation draws the page once more
+    stack.run("@demo/echo", {})  # any event of the organisation draws the page once more
     expect(trace.locator("> details[data-drawn]")).to_have_count(0)
     expect(folded.locator("li").first).to_be_visible()
     page.locator("#log li.fail summary").first.click()

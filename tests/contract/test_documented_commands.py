@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from runyard_common.identity.queries import members, second_factors
+from runyard_common.identity.queries import identity, members, second_factors
 from tests.contract.live import Live
 from tests.fakes.model_server import reply
 from tests.waiting import wait_until
@@ -45,8 +45,8 @@ ASKED = {
     "How do I reset my password?": "By the link in the mail.",
     "What is the total?": "55.00",
 }
-#: Pages that change the installation itself: its admin key, its webhooks.
-CHANGING = ("docs/operations.md", "docs/callbacks.md")
+#: Pages that change the installation itself: its admin key, its webhooks, whose it is.
+CHANGING = ("docs/operations.md", "docs/callbacks.md", "docs/privacy.md")
 COMMAND = re.compile(
     r"^\s*(\$ )?(\.venv/bin/)?(runyard|curl|docker|make|sh|celery|python3?|pip|export) \S", re.MULTILINE
 )
@@ -96,11 +96,14 @@ def newcomer(demonstrated: Live, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """An installation of its own, for pages that change it: Ann has an account with a second factor."""
+    """An installation of its own, for pages that change it: Ann has a second factor, Bob has none, and there is an
+    organisation beside the operator's."""
     with Live(tmp_path_factory.mktemp("other")) as running:
         with running.store.begin() as tx:
             ann = members.insert_person(tx, "ann@example.com", "Ann", "kept")
             second_factors.put(tx, ann, b"sealed")
+            members.insert_person(tx, "bob@example.com", "Bob", "kept")
+            identity.insert_organisation(tx, "acme")
         yield running
         running.store.db.close()
 

@@ -18,18 +18,18 @@ def called_in_a_copy(ctx: BlockingContext) -> str:
     if pid == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(20)  # where it waits
-        said = "served"
+        heard = "served"
         try:
             ctx.step("copy", int)
         except AgentError as error:
-            said = error.code
-        os.write(write, said.encode())
+            heard = error.code
+        os.write(write, heard.encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as copy:
-        said = copy.read()
+        heard = copy.read()
     os.waitpid(pid, 0)
-    return said
+    return heard
 
 
 @agent("@forks/thread")

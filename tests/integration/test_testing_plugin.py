@@ -114,7 +114,7 @@ def test_a_time_limit_around_a_wait_is_not_over_while_the_run_waits() -> None:
     assert run(hurried, answers=[7]).output == 7
 
 
-def test_a_default_of_none_is_the_answer_whatever_its_type_is() -> None:
+def test_a_default_of_none_is_the_answer_of_any_type() -> None:
     @agent("loop")
     async def on_loop(ctx: Context, args: Any) -> list[Any]:
         several = await ctx.ask([{"key": "n", "text": "How many?", "schema": int}], timeout=5, default=None)

@@ -33,7 +33,7 @@ def schema_of(schema: Any, returns: Any, call: str) -> tuple[Any, Typed[Any] | N
 
 
 def of_answer(kind: Typed[Any] | None, answer: Any, default: Any) -> Typed[Any] | None:
-    """The type of an answer: of a default that is None, none, as it is used whatever the type is."""
+    """The type of an answer: of a default that is None, none, as it is used beside any type."""
     return None if answer is None and default is None else kind
 
 

@@ -134,9 +134,8 @@ def test_nothing_of_the_organisation_is_left_but_an_entry_of_the_audit_log(site:
     assert done.persons == 1
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # PostgreSQL's are autovacuum's
 def test_sqlites_files_have_nothing_of_the_organisation_in_freed_places(site: Site) -> None:
-    if site.store.db.is_postgres:
-        pytest.skip("autovacuum's")
     file = Path(site.store.db.url.removeprefix("sqlite:///"))
     text = f'"of":"{OURS}"'.encode()
     site.store.db.empty_log()

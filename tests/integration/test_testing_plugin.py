@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from runyard import BlockingContext, Context, agent, authoring
 from runyard.testing import Outcome, approve, crashes, expire, occurrences, pass_time, run
+from runyard_common import runtime
+from runyard_common.database.transaction import Tx
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +115,24 @@ def test_a_time_limit_around_a_wait_is_not_over_while_the_run_waits() -> None:
 
     assert run(hurried, answers=[expire()]).output is None
     assert run(hurried, answers=[7]).output == 7
+
+
+def test_a_parent_goes_on_before_what_follows_the_commit_of_its_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @agent("@kit/child")
+    async def child(ctx: Context, args: int) -> int:
+        return 2 * args
+
+    @agent("@kit/parent")
+    async def parent(ctx: Context, args: Any) -> list[Any]:
+        return [await ctx.map(child, [1, 2, 3]), *await ctx.gather(ctx.run(child, 4), ctx.run(child, 5))]
+
+    def late(tx: Tx, commands: Sequence[Any]) -> list[int]:
+        return [0] * len(commands)  # so late that it never comes
+
+    monkeypatch.setattr(runtime, "admit_freed", late)
+    assert run(parent, agents=[child]).output == [[2, 4, 6], 8, 10]
 
 
 def test_a_default_of_none_is_the_answer_of_any_type() -> None:

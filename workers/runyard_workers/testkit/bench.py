@@ -256,8 +256,11 @@ class Bench:
         """Let everything through that waits for a limit or a child, then take one task."""
         with self._store.read() as conn:
             blockers = queued.blockers(conn, "", 1000)
+            ended, _ = waits.ended_children(conn, ("", ""), 1000)
         with self._store.begin() as tx:
             admissions.admit_due(tx)
+            # A commit has this done behind it, which on a busy machine may not have begun yet.
+            admissions.admit_parents(tx, ended)
             for by in blockers:
                 admissions.admit_next(tx, by)
         with self._store.begin() as tx:
@@ -291,7 +294,7 @@ class Bench:
         """The runs that have not ended, each with what it waits for."""
         found = tasks.page(tx.scope(self._org), Filter(statuses=tuple(ACTIVE)), 10)
         named = (
-            f"{one.agent_name} is {one.status}" + (f" ({one.blocked_by})" if one.blocked_by else "")
+            f"{one.agent_name} is {one.status}" + (f" ({one.blocked_by.label})" if one.blocked_by else "")
             for one in found
         )
         return "; ".join(named) + "."

@@ -17,7 +17,7 @@ from celery.states import SUCCESS
 from runyard.adapters._celery_states import State, changes
 from runyard.checkpoints import CheckpointLog
 from runyard.context import Context, Effect
-from runyard.errors import AgentError, Cancelled
+from runyard.errors import AgentError
 
 _LOG: Final = "celery"
 _IDS: Final = uuid.UUID("5b0f6f3e-6a0b-4c55-9d52-3f6c1f6d2a10")
@@ -120,7 +120,7 @@ class CeleryTaskAgent:
             while (id_ := await self._sent(ctx, number, send)) in failed:
                 number += 1  # an earlier attempt's, which failed: a retry of the run sends the task again
             return await _ended(log, app, self._name, id_, self._options.poll) if self._options.wait else id_
-        except (asyncio.CancelledError, Cancelled):
+        except BaseException:  # a cancellation, or what a library made of it
             if ctx.stopped:  # in a thread that nothing waits for: this attempt has to leave now
                 revoke = partial(app.control.revoke, self._id(ctx, number), terminate=self._options.terminate)
                 asyncio.get_running_loop().run_in_executor(None, revoke)

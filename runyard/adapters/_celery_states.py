@@ -74,6 +74,7 @@ async def _published(app: Celery, id_: str) -> AsyncIterator[Callable[[float], A
     try:
         await channel.subscribe(backend.get_key_for_task(id_))
     except (RedisError, OSError) as error:
+        _go_on_leaving()
         logger.warning(
             "The result backend of %s sends no messages (%s); it is asked instead", app.main, error
         )
@@ -88,6 +89,7 @@ async def _published(app: Celery, id_: str) -> AsyncIterator[Callable[[float], A
             await asyncio.wait({heard})
             heard.result()
         except (RedisError, OSError):
+            _go_on_leaving()
             await asyncio.sleep(poll)  # it subscribes again by itself once the server is back
         finally:
             heard.cancel()
@@ -95,5 +97,13 @@ async def _published(app: Celery, id_: str) -> AsyncIterator[Callable[[float], A
     try:
         yield wait
     finally:
-        await channel.aclose()  # type: ignore[no-untyped-call]
-        await client.aclose()
+        with contextlib.suppress(Exception):  # a cancellation in the middle of a message leaves it broken
+            await channel.aclose()  # type: ignore[no-untyped-call]
+            await client.aclose()
+
+
+def _go_on_leaving() -> None:
+    """Raise the cancellation of this task again where the client made an error of its own of it."""
+    running = asyncio.current_task()
+    if running is not None and running.cancelling():
+        raise asyncio.CancelledError

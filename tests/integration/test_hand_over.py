@@ -346,7 +346,7 @@ async def test_a_worker_that_leaves_claims_nothing_more_and_lets_its_runs_end_at
         engine.wake()
         following = await site.engine()
         await site.until(second, Status.RUNNING)
-        assert (engine.running, following.running) == (1, 1)
+        await until(lambda: (engine.running, following.running) == (1, 1))
         assert not leaving.done()
         go_on.set()
         await leaving

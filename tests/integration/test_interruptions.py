@@ -56,6 +56,31 @@ async def test_a_shielded_block_ends_before_its_run_is_interrupted(isolation: st
 
 
 @pytest.mark.anyio
+async def test_code_that_prints_after_its_cancellation_is_interrupted_all_the_same(database_url: str) -> None:
+    began, go_on, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def prints(ctx: Context, args: dict[str, Any]) -> None:
+        began.set()
+        try:
+            await go_on.wait()
+            print(
+                "on the way"
+            )  # stored beside the code, before its worker's heartbeat finds the cancellation
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+
+    async with Installation(database_url) as site:
+        await site.engine()
+        site.recorder.on_cancel = lambda worker_id, task_id: None  # Redis is away
+        task_id = await site.submit(site.publish(prints))
+        await began.wait()
+        _cancel(site, task_id)
+        go_on.set()
+        await asyncio.wait_for(left.wait(), 40)
+
+
+@pytest.mark.anyio
 async def test_a_shield_has_an_end(database_url: str) -> None:
     began, left = asyncio.Event(), asyncio.Event()
 

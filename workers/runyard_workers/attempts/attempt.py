@@ -256,8 +256,18 @@ class Attempt:
         return await self._write(batch, command)
 
     async def keep_output(self, events: tuple[Event, ...]) -> None:
-        """Store what the code has printed and logged."""
-        await self._write(steps.emit, steps.Emit(self.task.id, self.fence, clean(events)))
+        """Store what the code has printed and logged, unless the run is over or another's.
+
+        Then they are dropped, and no more: this may be called beside the code, which has to be interrupted. What the
+        code stores next finds out, or the worker's heartbeat.
+        """
+        command = self.redact(steps.Emit(self.task.id, self.fence, clean(events)))
+        try:
+            await patiently(
+                partial(self.writer.call, steps.emit, command), lambda: self.ended_by, self.task.id
+            )
+        except StaleFence:
+            pass
 
     async def _write(self, batch: Callable[..., Any], command: Any) -> Any:
         call = partial(self.writer.call, batch, self.redact(command))

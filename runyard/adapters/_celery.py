@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -119,7 +119,10 @@ class CeleryTaskAgent:
         try:
             while (id_ := await self._sent(ctx, number, send)) in failed:
                 number += 1  # an earlier attempt's, which failed: a retry of the run sends the task again
-            return await _ended(log, app, self._name, id_, self._options.poll) if self._options.wait else id_
+            if not self._options.wait:
+                return id_
+            states = changes(app, id_, self._options.poll, lambda: ctx.cancelled)
+            return await _ended(log, states, self._name, id_)
         except BaseException:  # a cancellation, or what a library made of it
             if ctx.stopped:  # in a thread that nothing waits for: this attempt has to leave now
                 revoke = partial(app.control.revoke, self._id(ctx, number), terminate=self._options.terminate)
@@ -156,9 +159,9 @@ class CeleryTaskAgent:
         return id_
 
 
-async def _ended(log: CheckpointLog, app: Celery, name: str, id_: str, poll: float) -> Any:
+async def _ended(log: CheckpointLog, states: AsyncIterator[State], name: str, id_: str) -> Any:
     """The result of a task that was sent, once it is there."""
-    async for state in changes(app, id_, poll):
+    async for state in states:
         if not state.ready:
             await log.write({"state": state.name}, None, events=[_event(id_, state)])
         elif state.name == SUCCESS:

@@ -42,8 +42,11 @@ class State:
         return self.name in READY_STATES
 
 
-async def changes(app: Celery, id_: str, poll: float) -> AsyncIterator[State]:
-    """The states of a task, each change once, up to the last."""
+async def changes(app: Celery, id_: str, poll: float, left: Callable[[], bool]) -> AsyncIterator[State]:
+    """The states of a task, each change once, up to the last.
+
+    `left`: whether the run has to end; the client may swallow its cancellation.
+    """
     last: State | None = None
     async with _published(app, id_) as wait:
         while True:
@@ -54,6 +57,8 @@ async def changes(app: Celery, id_: str, poll: float) -> AsyncIterator[State]:
                 if state.ready:
                     return
                 await asyncio.sleep(_PAUSE)
+            if left():
+                raise asyncio.CancelledError
             await wait(poll)
 
 

@@ -82,13 +82,8 @@ def test_a_dump_through_the_pooler_leaves_its_sessions_as_they_were(
     stack: Stack, pooler: PgBouncer, tmp_path: Path
 ) -> None:
     dump = tmp_path / "runyard.dump"
-    command = ["pg_dump", "--format", "custom", "--file", str(dump), pooler.url]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    except FileNotFoundError:
-        pytest.skip("pg_dump is not installed")
-    if "server version mismatch" in made.stderr:
-        pytest.skip("pg_dump is older than the server")
+    command = ["pg_dump", "--format", "custom", "--file", str(dump), pooler.url]  # it comes with PostgreSQL
+    made = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
     assert made.returncode == 0, made.stderr
     assert dump.stat().st_size > 10_000
     assert {stack.run("@demo/echo", {"n": n})["status"] for n in range(3)} == {"completed"}

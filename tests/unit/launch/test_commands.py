@@ -344,7 +344,7 @@ def test_an_organisation_is_exported_by_its_name(store: Store, run: Run, tmp_pat
     assert (made["organisation"], made["counts"]["api_keys"]) == (identity_id(store), 1)
     again = run("orgs", "export", "default", "--to", "default.zip", "--json")
     assert (again.exit_code, json.loads(again.stderr)["error"]["code"]) == (2, "files_exist")
-    assert run("orgs", "export", "nobody", "--to", "n.zip").exit_code == 2
+    assert run("orgs", "export", "unknown", "--to", "n.zip").exit_code == 2
 
 
 def test_an_organisation_is_erased_when_its_name_is_given_again(

@@ -16,7 +16,7 @@ from tests.fakes.mcp_servers import mcp_process
 from tests.fakes.model_server import reply, system_of, tools_of
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 REMEMBERS = {"agent": "remembers"}
 STEP = {"id": "s", "name": "n", "description": "Do it.", "depends_on": []}

@@ -19,7 +19,7 @@ from tests.contract.appstrate import problem, publish, run_id
 from tests.contract.test_appstrate_runs import stream
 from tests.members import organisation, person, sign_in
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 
 def test_the_silence_is_thirty_seconds() -> None:

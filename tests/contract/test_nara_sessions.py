@@ -12,7 +12,7 @@ from runyard_common.identity.queries import members
 from tests.contract.live import Live
 from tests.members import KEPT, PASSWORD
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 Browser = Callable[[str], httpx2.Client]
 BODY = {"agentName": "gives", "args": {"value": 7}}

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.live import MODEL, Live, unique
 from tests.fakes.model_server import reply
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 AGENTS = "/api/v3/agents"
 

@@ -16,7 +16,7 @@ from runyard_common.identity.tables import Idempotency
 from tests.contract.frames import run
 from tests.contract.live import Live
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 NUGEN = "/api/v3/agents/run-agents/asks/run"
 

@@ -209,7 +209,7 @@ def test_a_stream_that_is_cut_is_asked_for_again_by_the_run(server: ModelServer)
     assert [data["error"]["cause"] for data in outcome.of_type("retry")] == ["provider"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.processes
 def test_adapters_do_in_a_process_of_the_agents_what_they_do_elsewhere(server: ModelServer) -> None:
     final = calls(final_result={"order": "A1", "refunded": 0})

@@ -30,7 +30,7 @@ from tests.fakes.floods import BUFFERS, Flood, endless
 from tests.fakes.model_server import reply
 from tests.querying import ask
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 BOUND = 2**20
 SPARE = 16 * 2**20  # what may be held beside the bound, in bytes

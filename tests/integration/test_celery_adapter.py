@@ -23,7 +23,7 @@ from runyard_common.runs.service import cancellations
 from tests.installation import Installation
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),  # Celery's own call
     # Celery leaves the sockets of its results to the collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -35,7 +35,7 @@ from tests.api_server import Floor
 from tests.installation import Installation
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "client.md"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

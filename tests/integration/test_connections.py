@@ -27,7 +27,7 @@ from tests.ports import free_port
 from tests.stack import PYTHONPATH, ROOT
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 DESCRIPTORS = 256
 
 

@@ -24,7 +24,7 @@ from tests.fakes.names import Names
 from tests.querying import ask
 from tests.servers import mariadb
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 SSL_USED = {
     "postgresql": "select ssl from pg_stat_ssl where pid = pg_backend_pid()",

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from runyard_workers.agent.sql import Caps, QueryFailed
 from tests.querying import ask
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 CAPS = Caps(seconds=5)
 REFUSED = {

@@ -22,7 +22,7 @@ from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, reply, results_of, tools_of
 from tests.unit.workers.documents import documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.declared import Declared, declared_agents
 from tests.fakes.mcp_servers import McpProcess, mcp_process
 from tests.fakes.model_server import calls, reply, results_of, system_of, tools_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, last_user, reply, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each output token
 
 

@@ -23,7 +23,7 @@ from runyard_workers.agent.tools import datastores as tool
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, reply, results_of, tools_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

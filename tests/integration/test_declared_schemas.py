@@ -20,7 +20,7 @@ from runyard_workers.agent_code import catalogue
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 #: Definitions that each refer twice to the next, under different names: cheap to check, endless written out.
 WIDE: dict[str, Any] = {
     f"d{i}": {

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.tasks import Task
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import calls, reply, results_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 class OwnError(BaseException):

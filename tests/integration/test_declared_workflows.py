@@ -13,7 +13,7 @@ from runyard_common.runs.rules.lifecycle import Status
 from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, last_user, reply, text_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests import process_agents
 from tests.installation import Installation
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 PROCESSES = process_agents.__name__  # imported: its agents are declared
 
 

@@ -15,7 +15,7 @@ from runyard import Context
 from runyard_common.values.json_text import LARGE
 from tests.api_server import Api, settled, workers_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 SIZE: Final = 4 * 2**20
 EVENTS: Final = 20

@@ -20,7 +20,7 @@ from tests.fakes.odd_mcp import GOOD, READ, OddMcp
 from tests.unit.workers.agent.test_mcp_schemas import doubled
 from tests.unit.workers.documents import documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 TREE = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "name": {"type": "string"}}}
 
 

@@ -46,7 +46,7 @@ server {{
 }}
 """
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
 
 class Site:

@@ -22,7 +22,7 @@ from tests.fakes.names import Names
 from tests.fakes.raw_server import serving
 from tests.querying import ask
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 OWN = "a server of this installation itself"
 #: Everything that an operator can open.

@@ -60,7 +60,7 @@ def test_an_iterator_without_a_next_is_the_same_failure_in_a_process_as_in_a_thr
 
 
 @pytest.mark.parametrize("name", ["calls", "blocking_calls"])
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_every_call_of_the_context_does_in_a_process_what_it_does_elsewhere(name: str) -> None:
     in_process = _made(f"@process/{name}", processes=True)
     elsewhere = [_made(f"@process/{name}", processes=False)]  # in a thread

@@ -18,7 +18,7 @@ from runyard_common.runs.rules.tasks import Task
 from tests.declared import Declared, admitting, declared_agents
 from tests.fakes.model_server import Reply, calls, fail, odd, raw, reply, results_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 SCHEMA = {"type": "object", "required": ["state"], "properties": {"state": {"type": "string"}}}
 BOUND = {"output_schema": SCHEMA}
 MODELS = {

@@ -16,7 +16,7 @@ from tests.declared import Declared, admitting, declared_agents
 from tests.fakes.model_server import calls, fail, reply, results_of, system_of, text_of, tools_of
 from tests.unit.workers.documents import documents
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 SCHEMA = {"type": "object", "required": ["state"], "properties": {"state": {"type": "string"}}}
 PRICES = '{"%s": {"input": 2, "output": 10, "cached": 1}}'
 USED = {

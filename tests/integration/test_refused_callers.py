@@ -18,7 +18,7 @@ from runyard_api.http.protocol import BoundedProtocol
 from tests.api_server import Api
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 #: Over the bound of a body, and more than the kernel takes for a server that does not read.
 TOO_MUCH = b'{"query": "' + b"x" * 24_000_000 + b'"}'
 RUN = "/api/v1/agents/chat/run"

@@ -23,7 +23,7 @@ from runyard_workers.agent.loop.runner import DeclaredRunner
 from tests.api_server import Api, settled, workers_of
 from tests.fakes.model_server import ModelServer, calls, last_user, reply, tools_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 BOT = "/api/v1/agents/@test/bot/run"
 PRICES = '{"test-model": {"input": 0, "output": 1000000}}'  # a dollar for each output token
 

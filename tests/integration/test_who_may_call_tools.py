@@ -26,7 +26,7 @@ from tests.declared import Declared, declared_agents
 from tests.fakes.model_server import ModelServer, calls, last_user, reply, tools_of
 from tests.members import key, organisation
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 SENT: list[int] = []
 
 

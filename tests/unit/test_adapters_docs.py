@@ -36,7 +36,7 @@ def respond(request: dict[str, Any]) -> Reply:
     return answers[len(results_of(request))]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.processes
 @pytest.mark.parametrize("page", ["celery", "langgraph", "openai_agents", "pydantic_ai", "clients"])
 def test_the_snippets_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:

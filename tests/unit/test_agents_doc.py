@@ -21,7 +21,7 @@ CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.processes
 def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     # What they register is theirs alone: other tests of this process have tools of the same names.

@@ -14,7 +14,7 @@ from runyard import authoring
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_the_snippets_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(authoring, "_registry", {})
     module = types.ModuleType("testing_doc")

@@ -179,7 +179,7 @@ class Request:
     options: Mapping[str, Any] = field(default_factory=dict)
     agents: Sequence[Agent] = ()
     crash_after: Sequence[int] = ()
-    timeout: float = 30.0
+    timeout: float = 60.0
     processes: bool = False
 
 
@@ -210,7 +210,7 @@ def run(agent: Agent, args: Any = None, **more: Unpack[Given]) -> Outcome:
     may. history: earlier lines {role, type, content} of the conversation. state: what `ctx.state` has at the
     beginning. secrets: what `ctx.secret` finds. files: attachments by name. options: request options (rules,
     mcp_servers, …). agents: further agents this one runs or hands over to. crash_after: the process is lost after so
-    many journal writes, once for each number. timeout: seconds. processes: agents that declare
+    many journal writes, once for each number. timeout: seconds (60). processes: agents that declare
     ``isolation="process"`` run in child processes, with their limits, as a worker runs them. By default they run in
     threads of the test's process, where what a test replaces is replaced for them, too.
 

@@ -113,7 +113,7 @@ class DeliveryInstallation(Installation):
         with self.store.read() as conn:
             return list(conn.execute(query))
 
-    async def settled(self, count: int | None = None, seconds: float = 20.0, **equal: Any) -> list[Any]:
+    async def settled(self, count: int | None = None, seconds: float = 45.0, **equal: Any) -> list[Any]:
         """The deliveries, once none of them is pending and there are `count`."""
 
         def done() -> bool:
@@ -124,7 +124,7 @@ class DeliveryInstallation(Installation):
         await self.eventually(done, seconds)
         return self.deliveries(**equal)
 
-    async def eventually(self, condition: Callable[[], Any], seconds: float = 15.0) -> None:
+    async def eventually(self, condition: Callable[[], Any], seconds: float = 45.0) -> None:
         """Wait until `condition` holds."""
         end = time.monotonic() + seconds
         while not await asyncio.to_thread(condition):

@@ -91,7 +91,7 @@ def nginx(upstream: str, port: int, folder: Path, prefix: str = "/runyard") -> I
         yield Proxy(f"http://127.0.0.1:{port}{prefix}", [])
     finally:
         running.terminate()
-        running.wait(10)
+        running.wait(50)
 
 
 def _listens(port: int) -> bool:
@@ -116,4 +116,4 @@ def proxied(upstream: str, port: int, prefix: str = "/runyard", strip: bool = Tr
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(50)

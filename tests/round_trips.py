@@ -65,7 +65,7 @@ class RoundTrips:
     def __exit__(self, *_: object) -> None:
         self._on_loop(self._end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(50)
         self._loop.close()
 
     def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:

@@ -187,7 +187,7 @@ def test_two_installations_on_one_redis_do_not_hear_each_other(
         neighbour.end("worker-1")
         waiting = neighbour.submit("@demo/echo", {"for": "its own worker"})
         # Its wake-up stays where it is, although the first installation's worker is idle.
-        left = wait_until(lambda: client.keys("runyard.runs*"), seconds=20)
+        left = wait_until(lambda: client.keys("runyard.runs*"))
         assert stack.run("@demo/echo", {})["status"] == "completed"
         assert set(client.keys("runyard.runs*")) >= set(left)
         neighbour.start("worker-1")

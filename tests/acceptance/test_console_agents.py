@@ -101,7 +101,7 @@ def test_an_agent_is_published_compared_tagged_deactivated_and_deleted(page: Pag
     expect(page.get_by_label("Version of stable")).to_have_value("1.0.0")
     page.get_by_label("Version of stable").select_option("1.0.1")
     tags = f"/api/v1/agents/{quote(name, safe='')}/tags"
-    wait_until(lambda: stack.request("GET", tags)[1]["data"]["stable"] == "1.0.1", seconds=20)
+    wait_until(lambda: stack.request("GET", tags)[1]["data"]["stable"] == "1.0.1")
     is_sound(page)
     section(page, "Tags").get_by_role("button", name="Remove").click()
     agree(page, "Remove")
@@ -222,7 +222,7 @@ def test_a_session_is_a_chat_that_is_renamed_forked_cleared_and_deleted(page: Pa
 
     page.get_by_label("While a run is under way").select_option("reject")
     kept = f"/api/v1/sessions/{quote(key)}"
-    wait_until(lambda: stack.request("GET", kept)[1]["strategy"] == "reject", seconds=20)
+    wait_until(lambda: stack.request("GET", kept)[1]["strategy"] == "reject")
     press(page, "Rename")
     page.get_by_label("Name", exact=True).fill(f"{key}, renamed")
     agree(page, "Rename")

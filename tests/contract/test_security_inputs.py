@@ -215,7 +215,7 @@ def test_names_with_line_breaks_stay_out_of_headers(value: str, world: World, cl
         assert not re.search(r"[\r\n]", answer.headers.get("location", ""))
 
 
-def _raw(api: Api, request: bytes, seconds: float = 10) -> bytes:
+def _raw(api: Api, request: bytes, seconds: float = 40) -> bytes:
     """What the server answers to bytes that no client library would send."""
     where = urlsplit(api.url)
     assert where.hostname is not None

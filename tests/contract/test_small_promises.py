@@ -191,7 +191,7 @@ def test_a_comment_comes_after_fifteen_seconds_of_silence(admin: httpx2.Client, 
         comment = next(pieces)
         waited = time.monotonic() - began
         (tmp_path / "gate").touch()
-        wait_until(lambda: "agent_completed" in next(pieces), seconds=10)
+        wait_until(lambda: "agent_completed" in next(pieces))
 
     assert comment.startswith(":")
     assert 14 < waited < 30

@@ -38,7 +38,7 @@ class Flood:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(50)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):

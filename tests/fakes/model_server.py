@@ -80,7 +80,7 @@ class ModelServer:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = self._server.force_exit = True
-        self._thread.join(10)
+        self._thread.join(50)
 
     def answer(self, *replies: Reply) -> None:
         """Answer the next requests with these, in order."""

@@ -57,7 +57,7 @@ class OddMcp:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = self._server.force_exit = True
-        self._thread.join(10)
+        self._thread.join(50)
 
     def fail(self, method: str, status: int, times: int = 1, body: str = "no", **headers: str) -> None:
         """Answer the next requests of a method with this status."""

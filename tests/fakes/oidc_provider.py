@@ -66,7 +66,7 @@ def provider() -> Iterator[str]:
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(50)
         process.stdout.close()
 
 

@@ -45,4 +45,4 @@ class FakeRedis:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(50)

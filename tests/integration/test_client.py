@@ -309,7 +309,7 @@ def test_waiting_through_people_ends_with_the_run(floor: Floor, client: Client) 
     client.answer(run.id, "Gent")
     client.wait(run.id)
     client.review(run.id, "approve")
-    waiter.join(20)
+    waiter.join(50)
     assert ended[0].result() == {"sent": {"city": "Gent"}}
 
 

@@ -44,7 +44,7 @@ async def test_a_drained_worker_ends_what_it_has_and_leaves_the_rest_to_others(d
         await asyncio.to_thread(site.transact, lambda tx: fleet.drain(tx, engine.worker_id))
         second = await site.submit(name, {"waits": False})
         engine.wake()
-        await until(lambda: engine._slots.paused, seconds=20)
+        await until(lambda: engine._slots.paused)
         assert site.task(second).status is Status.PENDING
         go_on.set()
         assert (await site.ended(first)).output == 1
@@ -59,14 +59,14 @@ async def test_a_drained_worker_that_loses_its_lease_begins_the_next_life_draine
         engine = await site.engine()
         before = engine.worker_id
         await asyncio.to_thread(site.transact, lambda tx: fleet.drain(tx, before))
-        await until(lambda: engine._slots.paused, seconds=20)
+        await until(lambda: engine._slots.paused)
         await asyncio.to_thread(site.transact, lambda tx: fleet.mark_lost(tx, before))
 
         def begins_drained() -> bool:
             with site.store.read() as conn:
                 return engine.worker_id != before and workers.is_draining(conn, engine.worker_id)
 
-        await until(begins_drained, seconds=20)
+        await until(begins_drained)
 
 
 @in_process

@@ -81,7 +81,7 @@ async def test_a_blocking_run_of_a_forgotten_claim_ends_before_the_next_one_begi
         try:
             if not entered.is_set():
                 entered.set()
-                leave.wait(20)
+                leave.wait(50)
             return "done"
         finally:
             with lock:
@@ -122,7 +122,7 @@ async def test_a_worker_that_learns_by_its_heartbeat_ends_the_run_of_a_claim_ano
             tx.conn.execute(update(Task).where(Task.id == task_id).values(claim_token="another"))
 
         site.transact(given_to_another)
-        await asyncio.wait_for(left.wait(), 10)
+        await asyncio.wait_for(left.wait(), 50)
         await until(lambda: first.running == 0)
 
 
@@ -232,7 +232,7 @@ async def test_a_run_whose_cancellation_nobody_pushed_is_stopped_all_the_same(
     async with Installation(database_url, lease_seconds=lease_seconds) as site:
         engine = await site.engine()
         task_id = await site.submit(site.publish(work))
-        await asyncio.wait_for(began.wait(), 10)
+        await asyncio.wait_for(began.wait(), 50)
 
         def cancel() -> None:
             with Store(site.store.db).begin() as tx:  # of a process that cannot push

@@ -29,7 +29,7 @@ async def test_a_cancelled_caller_does_not_stop_the_commits_of_others(database_u
 
     def wait(tx: Tx, commands: Sequence[int]) -> list[int]:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(50)
         return list(commands)
 
     def answer(tx: Tx, commands: Sequence[int]) -> list[int]:
@@ -43,7 +43,7 @@ async def test_a_cancelled_caller_does_not_stop_the_commits_of_others(database_u
         caller.cancel()
     await asyncio.gather(first, queued, return_exceptions=True)
     go_on.set()
-    assert await asyncio.wait_for(writer.call(answer, 3), 10) == 3
+    assert await asyncio.wait_for(writer.call(answer, 3), 50) == 3
     await asyncio.to_thread(writer.close)
     db.close()
 
@@ -58,7 +58,7 @@ async def test_a_loop_is_woken_once_for_all_answers_of_a_transaction(
 
     def wait(tx: Tx, commands: Sequence[int]) -> list[int]:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(50)
         return list(commands)
 
     def answer(tx: Tx, commands: Sequence[int]) -> list[int | ValueError]:
@@ -103,7 +103,7 @@ async def test_what_is_asked_with_the_next_shares_its_transaction_and_is_done_wi
     for _ in range(50):  # the thread sleeps each time, and wakes with what comes first
         companion = writer.ask_with_next(first, 1)
         assert await writer.call(second, 2) == await companion.future
-    assert await asyncio.wait_for(writer.ask_with_next(first, 3).future, 10)
+    assert await asyncio.wait_for(writer.ask_with_next(first, 3).future, 50)
     await asyncio.to_thread(writer.close)
     db.close()
 

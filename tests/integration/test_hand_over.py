@@ -38,7 +38,7 @@ async def test_a_claim_that_commits_after_the_drain_began_is_handed_back(databas
             tx: Tx, commands: Any
         ) -> list[None]:  # a commit that takes its time: the claim waits behind it
             reached.set()
-            hold.wait(20)
+            hold.wait(50)
             return [None] * len(commands)
 
         site.writer.submit(slow, None)
@@ -97,7 +97,7 @@ async def test_a_run_that_does_not_end_in_a_drain_is_handed_on_at_no_cost(databa
         if ctx.task.attempt == 1:
             while not release.is_set():
                 try:
-                    release.wait(20)
+                    release.wait(50)
                 except BaseException:  # noqa: BLE001 - an agent that lets nothing end it
                     continue
         return ctx.task.attempt
@@ -236,7 +236,7 @@ async def test_messages_taken_in_by_a_call_that_never_saw_the_answer_are_not_los
     async with Installation(database_url, lease_seconds=0.5) as site:
         engine = await site.engine()
         task_id = await site.submit(site.publish(listen))
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 50)
         site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "hello", "me"))
         sent.set()
         await until(lambda: [e.name for e in site.journal(task_id)] == ["messages"])

@@ -65,7 +65,7 @@ async def test_who_leaves_while_waiting_takes_no_turn_away() -> None:
     go_on.set()
     await asyncio.gather(first, last)
     assert order == ["first", "last"]
-    async with asyncio.timeout(1), queue.slot("n", "next"):
+    async with asyncio.timeout(50), queue.slot("n", "next"):
         pass
 
 
@@ -75,7 +75,7 @@ async def test_a_turn_given_to_one_that_is_cancelled_just_then_goes_on() -> None
         waiting = asyncio.create_task(occupy(queue, "n", "cancelled", [], asyncio.Event()))
         await asyncio.sleep(0)
     waiting.cancel()  # it has the turn and does not know it yet
-    async with asyncio.timeout(1), queue.slot("n", "next"):
+    async with asyncio.timeout(50), queue.slot("n", "next"):
         pass
 
 

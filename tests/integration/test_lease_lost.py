@@ -30,7 +30,7 @@ async def test_a_claim_refused_to_the_former_life_does_not_end_the_new_one(postg
 
         def slow(tx: Tx, commands: Any) -> list[None]:
             reached.set()
-            hold.wait(20)
+            hold.wait(50)
             return [None] * len(commands)
 
         site.writer.submit(slow, None)

@@ -231,8 +231,8 @@ def test_group_commit_goes_on_after_a_batch_that_answers_nonsense(tmp_path: Any)
 
     for bad in (nonsense, leave):
         with pytest.raises(BaseException):  # noqa: B017, PT011 - its caller has it, of any kind
-            writer.submit(bad, 1).result(10)
-    assert writer.submit(sound, 2).result(10) == 2
+            writer.submit(bad, 1).result(50)
+    assert writer.submit(sound, 2).result(50) == 2
     assert threading.current_thread() is not writer._thread
     writer.close()
     db.close()

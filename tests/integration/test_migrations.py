@@ -158,7 +158,7 @@ def test_an_index_on_a_growing_table_is_made_while_writers_go_on(fresh_database:
         reader.execute(text("SELECT count(*) FROM turns WHERE org_id = :org"), {"org": "x"})
         making = threading.Thread(target=migrate.upgrade, args=(db, "0006"))
         making.start()
-        wait_until(lambda: _waiting_for_index(db), seconds=20)
+        wait_until(lambda: _waiting_for_index(db))
         with db.begin() as writer:
             writer.execute(text("SET LOCAL lock_timeout = 500"))
             writer.execute(text("LOCK TABLE turns IN ROW EXCLUSIVE MODE"))  # what every insert takes

@@ -59,7 +59,7 @@ async def test_questions_are_shown_answered_and_checked(tmp_path: Path, database
         asked = {"message": 3, "question_id": task["question"]["id"]}
         two = await asyncio.gather(*(client.post(f"/tasks/{task_id}/message", json=asked) for _ in range(2)))
         assert sorted(answer.status_code for answer in two) == [202, 409]
-        task = await settled(client, task_id, "waiting_for_input", "failed", seconds=20)
+        task = await settled(client, task_id, "waiting_for_input", "failed")
         while task["question"]["text"] != "Which colour?":
             task = await settled(client, task_id, "waiting_for_input")
         answer = (await client.post(f"/tasks/{task_id}/message", json={"message": "blue"})).json()

@@ -112,7 +112,7 @@ def started(folder: Path, prefix: str = "") -> Iterator[Site]:
             yield Site(api, port, plain, authority)
         finally:
             running.terminate()
-            running.wait(10)
+            running.wait(50)
 
 
 def _moved(text: str, folder: Path) -> str:

@@ -151,7 +151,7 @@ def test_a_group_commit_runs_its_commands_again_once_what_it_went_by_is_forgotte
 
     writer = GroupCommit(store)
     try:
-        assert writer.submit(add, 1).result(20) == 1
+        assert writer.submit(add, 1).result(50) == 1
     finally:
         writer.close()
     assert (_stored(store), known) == ({1}, {})

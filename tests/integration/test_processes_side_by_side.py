@@ -52,7 +52,7 @@ def test_a_small_backlog_bound_is_exact(stores: tuple[Store, Store]) -> None:
 
     def submit(store: Store) -> list[object]:
         writer = GroupCommit(store)
-        together.wait(20)
+        together.wait(50)
         pending = [
             writer.submit(submissions.submit, RunSpec(uuid7(), org_id, ref, "native", {}, max_queued=BOUND))
             for _ in range(60)
@@ -195,7 +195,7 @@ def test_commands_of_two_apis_on_the_same_tasks_in_another_order_wait_for_each_o
             has_locked[1 - number].wait(5 if tx.db.is_postgres else 0.1)  # SQLite has one writer
             return answer
 
-        held_up = writer.submit(_each, lambda tx: go_on.wait(20))
+        held_up = writer.submit(_each, lambda tx: go_on.wait(50))
         answers = [
             writer.submit(_each, lock),
             writer.submit(_each, lambda tx: cancellations.cancel_tasks(tx, [second], "by a test")[0]),

@@ -98,7 +98,7 @@ async def test_a_kill_from_outside_blames_no_run_that_had_company(database_url: 
         ids = await _suspects(site, 3)
         dying: Any = Dying(-signal.SIGKILL, 3, ready=True, executing=True)
         await site.engine(quarantine=Quarantine(site.store, dying))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             while not any(site.task(id_).suspicion == Suspicion.ISOLATED for id_ in ids):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert all(site.task(id_).finished_at is None for id_ in ids)
@@ -106,7 +106,7 @@ async def test_a_kill_from_outside_blames_no_run_that_had_company(database_url: 
 
 
 async def _first_failed(site: Installation, ids: list[str]) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while True:
             for task_id in ids:
                 task = site.task(task_id)

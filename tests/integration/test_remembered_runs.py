@@ -250,11 +250,11 @@ def _together(worker: Worker, batch: Batch, commands: Sequence[Any]) -> list[Any
 
     def wait(tx: Tx, commands: Sequence[None]) -> Sequence[None]:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(50)
         return commands
 
     worker.writer.submit(wait, None)
-    assert begun.wait(10)
+    assert begun.wait(50)
     waiting = [worker.writer.submit(batch, command) for command in commands]
     go_on.set()
     return [_answer(one) for one in waiting]

@@ -62,7 +62,7 @@ def fail(client: httpx2.Client, email: str, times: int, **headers: str) -> None:
 
 
 def run(api: Api, work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run_coroutine_threadsafe(work, api.state.loop).result(20)
+    return asyncio.run_coroutine_threadsafe(work, api.state.loop).result(50)
 
 
 def test_a_stranger_who_guesses_shuts_no_other_out(api: Api, stranger: httpx2.Client) -> None:

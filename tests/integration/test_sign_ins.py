@@ -55,7 +55,7 @@ def test_each_sign_in_is_shown_with_its_address_its_browser_and_its_last_use(api
             )
             tx.conn.execute(query)
         assert client.get("/api/v1/me").status_code == 200
-        asyncio.run_coroutine_threadsafe(api.state._note_use(), api.state.loop).result(10)
+        asyncio.run_coroutine_threadsafe(api.state._note_use(), api.state.loop).result(50)
         old, used = sorted(listed(client), key=lambda row: row["last_used_at"])
         assert (old["current"], used["current"]) == (False, True)
         assert old["created_at"] < old["last_used_at"] < used["last_used_at"]

@@ -142,7 +142,7 @@ def test_a_command_taken_back_before_its_transaction_is_not_committed_later(
         assert not writer.withdraw(first)
         assert writer.withdraw(second)
     with pytest.raises(Withdrawn):
-        second.result(20)
+        second.result(50)
     assert "second" not in ran
     writer.close()
     db.close()

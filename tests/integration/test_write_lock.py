@@ -42,7 +42,7 @@ def test_who_asks_again_goes_behind_who_waits(tmp_path: Path) -> None:
         wait_until(lambda: is_held(tmp_path / "db-queue.lock"))
     with lock.hold():  # at once, before the other can have woken up
         order.append("who had it before")
-    waiting.join(10)
+    waiting.join(50)
     assert order == ["who waited", "who had it before"]
 
 
@@ -74,7 +74,7 @@ def test_a_writer_among_greedy_ones_goes_after_each_of_them_once(tmp_path: Path)
             most = max(most, sum(written) - before)
     over.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(50)
     db.close()
     # A few, more on a busy machine: those that queued as well and happened to try first. It was
     # hundreds without the queue.

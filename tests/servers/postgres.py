@@ -79,7 +79,7 @@ class Postgres:
         if self._process and self._process.poll() is None:
             self._process.send_signal(2)
             try:
-                self._process.wait(10)
+                self._process.wait(50)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

@@ -73,7 +73,7 @@ async def test_a_reader_that_leaves_closes_the_frames() -> None:
         await reader.news.wait()
         reader.news.clear()
     reader.left.set()
-    await asyncio.wait_for(stream, 5)
+    await asyncio.wait_for(stream, 50)
     assert frames.closed
 
 
@@ -90,7 +90,7 @@ async def test_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(event_stream, "_LOOK_EVERY", 0.01)
     reader, frames = Reader(), Frames([b"a"], silent=True)
     stream = asyncio.create_task(EventStream(frames.all())(SCOPE, reader.receive, reader.send))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(50):
         while len(reader.chunks) < 3:
             await reader.news.wait()
             reader.news.clear()

@@ -90,7 +90,7 @@ def test_a_scheduler_whose_duty_is_stuck_is_not_alive(monkeypatch: pytest.Monkey
     loop = Loop([duty])
     running = threading.Thread(target=loop.run)
     running.start()
-    duty.begun.wait(10)
+    duty.begun.wait(50)
     found = [loop.is_alive]
     monkeypatch.setattr("runyard_scheduler.loop.STUCK", -1.0)
     found.append(loop.is_alive)
@@ -98,4 +98,4 @@ def test_a_scheduler_whose_duty_is_stuck_is_not_alive(monkeypatch: pytest.Monkey
     monkeypatch.setattr("runyard_scheduler.loop.STUCK", STUCK)
     loop.stop()
     duty.end.set()
-    running.join(10)
+    running.join(50)

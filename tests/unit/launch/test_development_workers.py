@@ -74,7 +74,7 @@ class Site:
             self.on_look()
             return next((one for one in self.shown if one[0] == name), ())
 
-        one = wait_until(found, seconds=20)
+        one = wait_until(found)
         self.shown.remove(one)
         return one
 
@@ -98,7 +98,7 @@ class Site:
     def begins_to_load(self, worker: FakeWorker) -> None:
         """It loads, and the launcher knows."""
         self.loads(worker)
-        wait_until(lambda: (self.on_look(), self.workers._at(Stage.LOADING))[1], seconds=20)
+        wait_until(lambda: (self.on_look(), self.workers._at(Stage.LOADING))[1])
 
     def serves(self, worker: FakeWorker) -> tuple[Any, ...]:
         """It loads, and serves: what is shown then."""
@@ -108,7 +108,7 @@ class Site:
     def serves_now(self, worker: FakeWorker) -> tuple[Any, ...]:
         """It has loaded, and serves: what is shown then."""
         self.loaded(worker)
-        wait_until(lambda: (self.on_look(), worker.child in self._starting())[1], seconds=20)
+        wait_until(lambda: (self.on_look(), worker.child in self._starting())[1])
         assert worker.gets()["kind"] == development.SERVE
         worker.connection.send(development.SERVES, refused=[], agents=AGENTS)
         return self.until("serving")
@@ -231,7 +231,7 @@ def test_a_save_before_the_import_begins_is_a_part_of_it(site: Site) -> None:
 def test_a_worker_that_ends_by_itself_is_replaced(site: Site) -> None:
     site.ends(site.started[0], -9)
     assert site.until("ended")[1:] == ("signal 9", [], 0.5, False)
-    wait_until(lambda: (site.on_look(), not site.workers._again_at)[1], seconds=20)
+    wait_until(lambda: (site.on_look(), not site.workers._again_at)[1])
     site.serves(site.started[1])
 
 

@@ -167,6 +167,6 @@ def test_a_signal_drains_and_ends_a_process_whose_main_thread_waits_for_its_brok
     step.start(celery)
     step._on_signal(sig="SIGTERM", how="Warm", exitcode=0)
     step._on_signal(sig="SIGTERM", how="Warm", exitcode=0)
-    assert ended.wait(10)
+    assert ended.wait(50)
     assert (engine.drains, codes) == ([3.0], [0])
     step.stop(celery)

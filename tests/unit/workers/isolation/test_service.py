@@ -31,12 +31,12 @@ async def test_a_service_that_ends_is_started_again_however_it_ended(
 
     service = Service("part", work, lambda: wanted)
     service.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(50):
         while len(starts) < 3:  # noqa: ASYNC110 - what is counted has no event
             await asyncio.sleep(0.01)
     wanted = False
     service.cancel()
-    assert await service.wait(5)
+    assert await service.wait(50)
     await asyncio.sleep(0.05)
     assert len(starts) == 3
 
@@ -51,5 +51,5 @@ async def test_a_service_started_from_a_runs_code_does_not_belong_to_the_run() -
     service = Service("part", work, lambda: False)
     with guard.on_behalf_of("a"):
         service.start()
-    await service.wait(5)
+    await service.wait(50)
     assert seen == [None]

@@ -12,15 +12,15 @@ from tests.waiting import wait_until
 
 def test_threads_are_made_on_demand_up_to_the_limit() -> None:
     threads = DaemonThreads(2, "test")
-    threads.submit(lambda: None).result(5)
+    threads.submit(lambda: None).result(50)
     assert threads.size == 1
-    threads.submit(lambda: None).result(5)
+    threads.submit(lambda: None).result(50)
     assert threads.size == 1  # reused
     barrier = threading.Barrier(3)
     meeting = [threads.submit(barrier.wait, 5) for _ in range(3)]
     wait_until(lambda: barrier.n_waiting == 2)
     assert threads.size == 2
-    barrier.wait(5)  # the third
+    barrier.wait(50)  # the third
     meeting[2].cancel()
     threads.shutdown(wait=False, cancel_futures=True)
 
@@ -33,7 +33,7 @@ def test_exceptions_and_exits_reach_the_caller() -> None:
 
     for error in (ValueError("x"), SystemExit(1)):
         assert threads.submit(fail, error).exception(5) is error
-    assert threads.submit(lambda: 1).result(5) == 1
+    assert threads.submit(lambda: 1).result(50) == 1
     threads.shutdown()
     assert threads.size == 0
 
@@ -49,4 +49,4 @@ def test_a_shutdown_drops_queued_calls_and_waits_for_no_daemon() -> None:
     with pytest.raises(RuntimeError, match="shut down"):
         threads.submit(lambda: None)
     stuck.set()
-    assert running.result(5) is True
+    assert running.result(50) is True

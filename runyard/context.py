@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import import_module
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from runyard.awaited_calls import AwaitedCalls, Effect, OnNoAnswer, OnNoDecision
 from runyard.blocking_calls import BlockingCalls
@@ -89,6 +90,19 @@ class _RunInfo(ABC):
     task: TaskInfo
     session: SessionInfo | None
     files: Sequence[File]
+
+    if not TYPE_CHECKING:  # a type checker would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse a name that there is not, with one that is like it: Python itself has that in tracebacks only."""
+            kind = Context if isinstance(self, Context) else BlockingContext
+            known = {one for one in {*dir(kind), *_RunInfo.__annotations__} if not one.startswith("_")}
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f". Did you mean: {near[0]!r}?" if near else ""
+            message = f"{kind.__name__!r} object has no attribute {name!r}{hint}"
+            raise AttributeError(
+                message, name=name, obj=None
+            )  # no object: a traceback would have the hint again
 
     @property
     @abstractmethod

@@ -407,3 +407,12 @@ async def shields(ctx: Context, args: dict[str, Any]) -> None:
         await until(lambda: ctx.cancelled)
         _write(args["file"], "block")
     _write(args["file"], "after")
+
+
+async def _misspelt(ctx: Any, args: dict[str, Any]) -> None:
+    """Calls what there is not, and does not wait for it."""
+    ctx.setp("total", _pid)
+
+
+for _isolation in ("loop", "thread", "process"):
+    agent(f"@process/misspelt_in_{_isolation}", isolation=_isolation)(_misspelt)

@@ -59,6 +59,17 @@ def test_an_iterator_without_a_next_is_the_same_failure_in_a_process_as_in_a_thr
         assert error["message"] == "StopIteration: next() found nothing, and had no default"
 
 
+@pytest.mark.parametrize("isolation", ["loop", "thread", "process"])
+def test_a_name_that_no_context_has_is_refused_where_it_is_used(isolation: str) -> None:
+    """Without an `await`, too: nothing is called that might be waited for."""
+    error = run(f"@process/misspelt_in_{isolation}", processes=True).error
+    assert error is not None
+    assert error["message"] == (
+        "AttributeError: 'Context' object has no attribute 'setp'. Did you mean: 'step'?"
+    )
+    assert "ctx.setp(" in error["details"]["traceback"]
+
+
 @pytest.mark.parametrize("name", ["calls", "blocking_calls"])
 @pytest.mark.timeout(180)
 def test_every_call_of_the_context_does_in_a_process_what_it_does_elsewhere(name: str) -> None:

@@ -10,6 +10,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from runyard.context import BlockingContext, Context, File, SessionInfo, TaskInfo
@@ -43,22 +44,6 @@ class Start:
     traceparent: str | None = None  # of the span that its code runs in
 
 
-class _Part:
-    """A part of the context that has methods of its own: ``ctx.state.get(…)`` is the call ``state.get``."""
-
-    def __init__(self, call: Callable[..., Any], path: str) -> None:
-        self._call = call
-        self._path = path
-
-    def __getattr__(self, name: str) -> _Part:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Part(self._call, f"{self._path}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._call(self._path, args, kwargs)
-
-
 class _Remote:
     """What both kinds of context share."""
 
@@ -90,11 +75,6 @@ class _Remote:
     def _provider(self, vendor: str) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self._calls.call_blocking("_provider", (vendor,), {}))
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return _Part(self._call, name)
-
 
 class _Awaiting(_Remote):
     """Calls made at once are made here: what they wait for settles where they are."""
@@ -118,8 +98,6 @@ def _remote(base: type[_Remote], kind: type[C]) -> type[C]:
 
 
 def _member(name: str, of: Any) -> Any:
-    if not inspect.isfunction(of):
-        return property(lambda self: _Part(self._call, name))
     split = _splitter(inspect.signature(of))
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -179,7 +157,7 @@ def context_of(calls: Calls, start: Start, is_async: bool) -> Any:
         task=start.task,
         session=start.session,
         files=tuple(
-            File(*file, _Part(calls.call_blocking, f"files.{number}.read"))
+            File(*file, partial(calls.call_blocking, f"files.{number}.read", (), {}))
             for number, file in enumerate(start.files)
         ),
     )

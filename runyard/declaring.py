@@ -62,12 +62,14 @@ class Place:
         """The place of `fn`, declared by the caller `depth` frames up."""
         inner = inspect.unwrap(fn)
         code = getattr(inner, "__code__", None)
-        scope = sys._getframe(depth + 1).f_code
-        file, line = (
-            (code.co_filename, code.co_firstlineno) if code else (scope.co_filename, scope.co_firstlineno)
-        )
+        frame = sys._getframe(depth + 1)
+        scope = frame.f_code
         name = getattr(inner, "__qualname__", type(inner).__qualname__)
-        return cls(getattr(inner, "__module__", "") or "", name, os.path.realpath(file), line, scope)
+        if code is not None:
+            module, file, line = getattr(inner, "__module__", "") or "", code.co_filename, code.co_firstlineno
+        else:  # an object, as those of the adapters: it is where it is declared, its class is elsewhere
+            module, file, line = frame.f_globals.get("__name__", ""), scope.co_filename, frame.f_lineno
+        return cls(module, name, os.path.realpath(file), line, scope)
 
     def __str__(self) -> str:
         return f"{self.qualname} ({self.file}, line {self.line})"
@@ -247,7 +249,7 @@ def check_place(name: str, fn: Callable[..., Any], isolation: str | None, depth:
 
 def _is_imported(fn: Callable[..., Any], frame: FrameType | None) -> bool:
     """Whether a module's body is at it: that of the function, or another that is imported now."""
-    own = getattr(inspect.unwrap(fn), "__globals__", None)
+    own = getattr(inspect.unwrap(fn), "__globals__", frame.f_globals if frame is not None else None)
     while frame is not None:
         if frame.f_code.co_name == "<module>":
             name = frame.f_globals.get("__name__")

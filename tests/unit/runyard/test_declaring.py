@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import runpy
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -136,6 +138,31 @@ def test_a_second_agent_of_a_name_is_refused_with_both_places() -> None:
         ValueError, match=r"(?s)Two agents are named @default/same: _good \(.*, line \d+\) and .*<lambda> \("
     ):
         agent("same")(lambda ctx, args: _wrapped(args))
+
+
+def test_a_second_adapted_agent_of_a_name_is_refused_with_both_lines() -> None:
+    """An object has no line of its own: it is where it is declared, which a second one is not."""
+    for _ in range(2):  # imported again
+        agent("same")(_Callable())
+    with pytest.raises(
+        ValueError,
+        match=r"Two agents .*: _Callable \(.*test_declaring.py, line (\d+)\) and .*, line (?!\1)\d+\)",
+    ):
+        agent("same")(_Callable())
+
+
+def test_an_adapted_agent_of_a_program_may_have_a_process(tmp_path: Path) -> None:
+    """It is declared at the top of the program, its class elsewhere."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from runyard import agent\n"
+        "from tests.unit.runyard.test_declaring import _Callable\n"
+        "agent('adapted', isolation='process')(_Callable())\n"
+    )
+    runpy.run_path(str(program), run_name="__main__")
+    place = authoring.registered()["@default/adapted"].place
+    assert place is not None
+    assert (place.module, place.file, place.line) == ("__main__", str(program), 3)
 
 
 async def _async(ctx: Any, args: Any) -> None: ...

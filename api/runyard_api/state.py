@@ -284,7 +284,7 @@ def _each(tx: Tx, commands: Sequence[Callable[[Tx], Any]]) -> list[Any]:
 
 
 def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
-    before = (len(tx.events), tx.woken, len(tx.cancelled), set(tx.freed), tx.deliveries)
+    before = (len(tx.events), tx.woken, len(tx.cancelled), len(tx.over), set(tx.freed), tx.deliveries)
     savepoint = tx.conn.begin_nested()
     try:
         answer = command(tx)
@@ -293,7 +293,7 @@ def _in_savepoint(tx: Tx, command: Callable[[Tx], Any]) -> Any:
         if isinstance(refusal, Outdated) or lost_a_race(refusal):
             raise  # of the whole transaction, which is tried again
         savepoint.rollback()
-        events, tx.woken, cancelled, tx.freed, tx.deliveries = before
-        del tx.events[events:], tx.cancelled[cancelled:]
+        events, tx.woken, cancelled, over, tx.freed, tx.deliveries = before
+        del tx.events[events:], tx.cancelled[cancelled:], tx.over[over:]
         return refusal
     return answer

@@ -85,6 +85,8 @@ class CommitHooks:
     def __call__(self, tx: Tx) -> None:
         """Act on what `tx` has noted; first wake a worker, which takes longest to act."""
         if tx.woken:
+            if tx.over:
+                run_spans.note_ready(tx)  # before the message that it waits for
             self._stream.wake(Kind.RUNS, self._notifier.notify)
             self._local.wake()
         if tx.events:

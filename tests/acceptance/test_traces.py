@@ -89,15 +89,23 @@ def test_a_declared_run_with_a_question_a_crash_and_a_child_is_one_tree(tmp_path
     by_id = {span.id: span for span in spans}
     parents = {(span.name, by_id[span.parent].name) for span in spans if span.parent in by_id}
     assert {
+        ("wake-up", root.name),
         ("attempt 1", root.name),
         ("claim", root.name),
         ("chat scripted", "attempt 1"),
         ("execute_tool lookup", "attempt 2"),
         ("execute_tool ask_user", "attempt 2"),
         ("invoke_agent @test/helper", "attempt 3"),
+        ("wake-up", "invoke_agent @test/helper"),
         ("attempt 1", "invoke_agent @test/helper"),
         ("deliver agent_completed", root.name),
     } <= parents
+    woken = {(s.attributes["runyard.event"], s.service) for s in spans if s.name == "wake-up"}
+    assert woken >= {
+        ("submit", "runyard-api"),
+        ("submit", "runyard-worker"),  # the child
+        ("admit", "runyard-scheduler"),  # after the crash
+    }
     lost = next(span for span in spans if span.name == "attempt 1" and span.parent == root.id)
     assert (lost.attributes["error.type"], lost.service) == ("worker_lost", "runyard-scheduler")
     chat = next(span for span in spans if span.name == "chat scripted")

@@ -21,12 +21,19 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from runyard import AgentError, Context
 from runyard.context import BlockingContext
 from runyard_common import tracing
+from runyard_common.broker.application import application
+from runyard_common.broker.notifier import BrokerNotifier
 from runyard_common.human_tasks.service import answers
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.service import rescues
+from runyard_common.settings import Settings
+from runyard_common.stream.live import Live
+from runyard_common.stream.wake_ups import Kind
 from runyard_common.tracing.recorder import Recorder
+from runyard_common.values.ids import uuid7
 from tests.collector import Collector, Received, missing_parents
 from tests.installation import Installation
+from tests.installation import Recorder as Site
 from tests.stack import PYTHONPATH, ROOT
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -133,6 +140,63 @@ async def test_a_run_with_a_question_a_crash_and_a_child_is_one_tree(collector: 
     assert (root.attributes["runyard.status"], root.attributes["runyard.attempts"]) == ("completed", 4)
     assert root.began <= attempts[1].began
     assert root.ended >= attempts[3].ended
+
+
+class Sending(Site):
+    """Sends wake-ups as a process does: over Redis while `through_redis`, else through the broker."""
+
+    def __init__(self, redis_url: str) -> None:
+        super().__init__()
+        names = uuid7()
+        self._live = Live(redis_url, installation=lambda: names)
+        self._notifier = BrokerNotifier(application(Settings(broker_url=redis_url)), lambda: names)
+        self.through_redis = True
+
+    def wake(self, kind: Kind, otherwise: Callable[[], object]) -> None:
+        if self.through_redis:
+            self._live.wake(kind, otherwise)
+        else:
+            self._notifier.notify()
+
+    def close(self) -> None:
+        self._live.close()
+        self._notifier.close()
+
+
+@on_a_loop
+async def test_each_wake_up_has_a_span_from_the_commit_until_its_message_is_sent(
+    collector: Collector, url: str, valkey_url: str
+) -> None:
+    sending = Sending(valkey_url)
+
+    def sent(event: str) -> Callable[[list[Received]], bool]:
+        return lambda spans: any(span.attributes.get("runyard.event") == event for span in spans)
+
+    async with Installation(url, recorder=sending) as site:
+
+        async def asks(ctx: Context, args: dict[str, Any]) -> str:
+            return str(await ctx.ask("Which?"))
+
+        name = site.publish(asks)
+        task_id = await site.submit(name)
+        await asyncio.to_thread(collector.until, sent("submit"))
+        await site.engine()
+        await site.until(task_id, Status.WAITING_FOR_INPUT)
+        sending.through_redis = False
+        site.transact(lambda tx: answers.post_message(tx, site.org, task_id, "blue", "user:1"))
+        await asyncio.to_thread(collector.until, sent("admit"))
+        await site.ended(task_id)
+        spans = await asyncio.to_thread(collector.until, ended(name))
+    sending.close()
+    root = of(spans, f"invoke_agent {name}")
+    first, second = (span for span in spans if span.name == "wake-up")
+    assert {first.parent, second.parent} == {root.id}
+    assert [span.attributes["runyard.wake_up.by"] for span in (first, second)] == ["list", "celery"]
+    claims = sorted((span for span in spans if span.name == "claim"), key=lambda span: span.began)
+    assert first.ended < claims[0].ended  # no worker was there before
+    microseconds = 1_000
+    for wake_up, claim in zip((first, second), claims, strict=True):
+        assert abs(wake_up.began - claim.began) < 1_000 * microseconds  # the same moment, by one host's clock
 
 
 @on_a_loop

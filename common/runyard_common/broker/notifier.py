@@ -24,6 +24,7 @@ from runyard_common.broker.application import (
     is_amqp,
     write,
 )
+from runyard_common.tracing import wake_ups as wake_up_spans
 from runyard_common.values.outages import REASONS, Diagnosis, Outage, diagnose
 
 logger = structlog.get_logger("runyard.notifier")
@@ -139,6 +140,8 @@ class BrokerNotifier:
             return
         self.trouble = None
         blocked(self._app).clear()
+        if task == WAKE:
+            wake_up_spans.sent("celery", "rabbitmq" if is_amqp(self._app) else "redis")
 
     def _queue_names(self) -> QueueNames | None:
         if self._names is None and self._installation is not None:

@@ -28,6 +28,7 @@ from runyard_common.stream.encoding import (
     encode_each,
 )
 from runyard_common.stream.wake_ups import Kind, push
+from runyard_common.tracing import wake_ups as wake_up_spans
 from runyard_common.values.outages import Diagnosis, diagnose
 
 log = structlog.get_logger()
@@ -209,6 +210,8 @@ class Live:
         """A full or read-only Redis refuses pushes and takes messages: wake otherwise."""
         refused = next((answer for answer in answers if isinstance(answer, redis.ResponseError)), None)
         if refused is None:
+            if answers and WAKE + Kind.RUNS in wake_ups:
+                wake_up_spans.sent("list", "redis")
             return
         _call_each(wake_ups)
         if time.monotonic() - self._refused_at >= _WARN_EVERY:

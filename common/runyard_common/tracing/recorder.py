@@ -8,6 +8,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common.tracing.span import Span
+from runyard_common.tracing.wake_ups import ReadyRun
 from runyard_common.values.errors import RunyardError
 
 _W3C: Final = TraceContextTextMapPropagator()
@@ -42,6 +44,7 @@ KINDS: Final = {
     "server": SpanKind.SERVER,
     "client": SpanKind.CLIENT,
     "consumer": SpanKind.CONSUMER,
+    "producer": SpanKind.PRODUCER,
 }
 
 
@@ -111,6 +114,7 @@ class Recorder:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("runyard")
         self._silent_until = 0.0
+        self.ready: deque[ReadyRun] = deque(maxlen=10_000)  # of `wake_ups`
 
     # -- the process -----------------------------------------------------------------------------------------
 

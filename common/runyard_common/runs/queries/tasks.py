@@ -28,7 +28,7 @@ from runyard_common.database.prepared import PreparedStatement
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import CommittedEvent, Tx
 from runyard_common.identity.queries import config_versions
-from runyard_common.runs.queries import event_log
+from runyard_common.runs.queries import event_log, traced
 from runyard_common.runs.queries.filters import Filter, filtered, may_fit
 from runyard_common.runs.rules.lifecycle import Status
 from runyard_common.runs.rules.tasks import Fence, OwnTask, Task
@@ -84,7 +84,9 @@ def insert_many(tx: Tx, tasks: Sequence[Task], first_events: Sequence[tuple[str,
         for one, (type_, data) in zip(tasks, first_events, strict=True)
     ]
     event_log.write(tx, committed)
-    tx.woken += sum(1 for one in tasks if one.status is Status.PENDING)
+    ready = [one for one in tasks if one.status is Status.PENDING]
+    tx.woken += len(ready)
+    traced.note_submitted(tx, ready)
 
 
 def _values(task: Task) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from runyard_common.database import rows
 from runyard_common.database.transaction import Tx
 from runyard_common.runs.rules.lifecycle import Event
 from runyard_common.runs.rules.tasks import Fence
+from runyard_common.runs.rules.tasks import Task as Run
 from runyard_common.tables.query import Task, TaskEvent
+from runyard_common.tracing.wake_ups import ReadyRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,23 @@ def note_lost(tx: Tx, lost: Mapping[str, Fence], loss: str) -> None:
         for row in tx.conn.execute(claimed)
         if lost[row.id].attempt == row.attempt
     ]
+
+
+def note_submitted(tx: Tx, submitted: Iterable[Run]) -> None:
+    """Workers may claim these new runs once it has committed."""
+    if tracing.active() is None:
+        return
+    tx.over += [
+        ReadyRun(run.id, run.traceparent, run.agent_name, Event.SUBMIT.value, tx.now) for run in submitted
+    ]
+
+
+def note_ready(tx: Tx, events: Mapping[str, str]) -> None:
+    """Workers may claim these runs, by id, again or for the first time, through these events."""
+    if tracing.active() is None or not events:
+        return
+    for id_, (traceparent, agent) in runs(tx.conn, events).items():
+        tx.over.append(ReadyRun(id_, traceparent, agent, events[id_], tx.now))
 
 
 def runs(conn: Connection, task_ids: Collection[str]) -> dict[str, tuple[str | None, str]]:

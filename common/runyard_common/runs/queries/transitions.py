@@ -269,5 +269,7 @@ def _follow(tx: Tx, applied: list[_Applied]) -> None:
         if m.before.lease_owner and m.before.status is Status.RUNNING and m.change.fence is None
     )
     tx.left.update(m.before.id for m in applied if m.before.status is Status.RUNNING)
-    tx.woken += sum(1 for m in applied if m.after.status is Status.PENDING)
+    ready = {m.after.id: m.change.event.value for m in applied if m.after.status is Status.PENDING}
+    tx.woken += len(ready)
+    traced.note_ready(tx, ready)
     deliveries.enqueue(tx, [entry for made in applied for entry in made.entries])

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runyard_common import tracing
+from runyard_common.database.transaction import Tx
 from runyard_common.runs.queries.traced import EndedRun, LostAttempt
 from runyard_common.runs.rules.lifecycle import Status
+from runyard_common.tracing import wake_ups
+from runyard_common.tracing.wake_ups import ReadyRun
 
 if TYPE_CHECKING:
     from runyard_common.tracing.recorder import Recorder
 
 
-def write(over: Sequence[EndedRun | LostAttempt]) -> None:
+def note_ready(tx: Tx) -> None:
+    """What it left to the workers waits for the message that wakes one; the host's clock may be off the database's."""
+    ahead = tx.db.clock.offset_s
+    wake_ups.note(replace(one, at=one.at + ahead) for one in tx.over if isinstance(one, ReadyRun))
+
+
+def write(over: Sequence[EndedRun | LostAttempt | ReadyRun]) -> None:
     """Write what a transaction has noted, now that it has committed."""
     recorder = tracing.active()
     if recorder is None:
@@ -21,7 +31,7 @@ def write(over: Sequence[EndedRun | LostAttempt]) -> None:
     for one in over:
         if isinstance(one, EndedRun):
             _write_run(recorder, one)
-        else:
+        elif isinstance(one, LostAttempt):
             _write_lost(recorder, one)
 
 

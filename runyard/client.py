@@ -147,14 +147,21 @@ class Client:
         return tuple(Question.of(raw) for raw in found.body["data"])
 
     def list(
-        self, *, status: str | None = None, agent_id: str | None = None, q: str | None = None, **filters: Any
+        self,
+        *,
+        status: str | None = None,
+        agent_id: str | None = None,
+        q: str | None = None,
+        error_code: str | None = None,
+        **filters: Any,
     ) -> Iterator[Run]:
         """Every run that matches, newest first, page by page as they are read.
 
-        `status` may name several, comma-separated; `q` is part of the title; `filters` are the other parameters
-        of GET /tasks.
+        `status` may name several, comma-separated; `q` is part of the title; `error_code` is that of runs that failed
+        or were stopped; `filters` are the other parameters of GET /tasks.
         """
-        wanted = {"status": status, "agent_id": agent_id, "q": q, "limit": 100} | filters
+        wanted = {"status": status, "agent_id": agent_id, "q": q, "error_code": error_code, "limit": 100}
+        wanted |= filters
         cursor: str | None = None
         while True:
             call = calls.get("/tasks", **wanted, cursor=cursor)

@@ -27,6 +27,7 @@ class TaskSnapshot:
     task: Task
     queue_position: QueuePosition | None = None
     questions: list[Question] = field(default_factory=list)  # open ones, oldest first
+    retried_as: str | None = None  # the newest task that repeats it, of one that failed or was stopped
 
     @property
     def ended(self) -> bool:
@@ -59,13 +60,14 @@ def _read(conn: Connection, asked: Sequence[_Asked]) -> list[TaskSnapshot | None
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
     fleet = workers.fleet(conn, now) if coded else None
+    repeated = tasks.retried_as(conn, [task.id for task in loaded.values() if task.final_error])
     whole: dict[OwnTask, TaskSnapshot] = {}
     for own, task in loaded.items():
         place = (
             queue_position(conn, task, now) if task.status is Status.QUEUED or _stuck(task, fleet) else None
         )
         waiting = [q for q in asks.get(task.id, ()) if q.state == "open"]
-        whole[own] = TaskSnapshot(task, place, waiting)
+        whole[own] = TaskSnapshot(task, place, waiting, repeated.get(task.id))
     numbers = {own.org_id: number for own, (_, number) in found.items()}
     return _checked(conn, asked, [whole.get(own) for own, _, _ in asked], numbers)
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from runyard_common.privacy.service import erasures
 from runyard_common.tables.query import Lane, Turn
 from runyard_common.values.ids import uuid7
 from tests.api_server import Api
@@ -114,6 +115,18 @@ class TestAllotments:
             assert client.get("/tasks").json()["code"] == "organisation_inactive"
             assert operator.patch(path, json={"active": True}).json()["active"] is True
             assert client.get("/tasks").status_code == 200
+
+    def test_an_organisation_that_is_being_erased_stays_closed(
+        self, api: Api, operator: httpx2.Client
+    ) -> None:
+        org_id = organisation(api)
+        path = f"/api/v1/ops/organisations/{org_id}"
+        with api.state.store.begin() as tx:
+            erasures.begin(tx, org_id)
+        refused = operator.patch(path, json={"active": True})
+        assert (refused.status_code, refused.json()["code"]) == (409, "erasure_begun")
+        changed = operator.patch(path, json={"weight": 2})
+        assert (changed.status_code, changed.json()["active"]) == (200, False)
 
     def test_the_operators_own_organisation_stays_active(self, api: Api, operator: httpx2.Client) -> None:
         own = operator.get("/api/v1/organisation").json()["id"]

@@ -79,6 +79,7 @@ CODES: Final[dict[str, tuple[int, str]]] = {
         401,
         "The organisation is being erased by the operator; nothing new is accepted.",
     ),
+    "erasure_begun": (409, "The organisation is being erased: it is not opened again."),
     "key_orphaned": (401, "The person behind the key has left the organisation; make a new key."),
     "wrong_password": (401, "The e-mail address or the password is wrong."),
     "password_change_needed": (

@@ -132,6 +132,8 @@ class ListedTask(TaskBrief):
     parent_id: str | None
     end_user_id: str | None
     created_by: str | None = Field(description="key:<id> or user:<id>.")
+    error_code: str | None = Field(description="Of one that failed or was stopped.")
+    retried_as: str | None = Field(description="The newest task that repeats this failed or stopped one.")
     started_at: str | None
     finished_at: str | None
 
@@ -154,6 +156,9 @@ class Task(TaskBrief):
     cost: float = Field(description="In USD.")
     attempt: int
     metadata: dict[str, Any]
+    retried_as: str | None = Field(
+        None, description="The newest task that repeats this failed or stopped one (retry)."
+    )
     queue: Queue | None = None
     ending: Ending | None = Field(
         None, description="Of a run that undoes, or has undone, what it did (`ctx.on_failure`)."

@@ -11,7 +11,7 @@ from runyard_api import idempotency
 from runyard_api.http.call import Call, reply
 from runyard_api.http.operations import Answer
 from runyard_api.native import schemas
-from runyard_api.native.front import NativeRoutes, Paging, Parameters, page, when
+from runyard_api.native.front import NativeRoutes, Paging, Parameters, cursor, page, when
 from runyard_api.native.runs.tasks import message_json
 from runyard_common.database.pages import Page
 from runyard_common.database.rows import OrgScope
@@ -70,15 +70,30 @@ async def _session(call: Call) -> Session:
     return found
 
 
+class SessionListParameters(Paging):
+    """Which sessions, and which page of them."""
+
+    q: str | None = Field(None, max_length=200, description="Part of the key, in any case.")
+
+
 @routes.get(
     "/sessions",
     "sessions:read",
-    query=Paging,
+    query=SessionListParameters,
     answers=[Answer(200, "A page of sessions.", SessionPage)],
 )
 async def list_sessions(call: Call) -> Response:
-    """List sessions, newest first."""
-    given = call.query(Paging)
+    """List sessions, newest first.
+
+    With q a page may have fewer sessions than limit, or none, and has_more all the same: it has looked at 20,000 of
+    them, and goes on behind them with next_cursor.
+    """
+    given = call.query(SessionListParameters)
+    if given.q:
+        found = await call.read(sessions.search, given.q, given.limit, given.before)
+        end = None if found.end is None else cursor(found.end)
+        data = [session_json(row) for row in found.sessions]
+        return reply({"data": data, "has_more": end is not None, "next_cursor": end})
     rows = await call.read(sessions.page, given.limit + 1, given.before)
     return reply(page([session_json(row) for row in rows], given.limit, [row.id for row in rows]))
 

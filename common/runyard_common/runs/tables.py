@@ -64,6 +64,8 @@ class Task(c.Table):
         Index("ix_tasks_ended", "org_id", "status", "id", **c.where("finished_at IS NOT NULL")),
         Index("ix_tasks_end_user", "end_user_id", "id", **c.where("end_user_id IS NOT NULL")),
         Index("ix_tasks_created_by", "created_by", "id", **c.where("created_by IS NOT NULL")),
+        Index("ix_tasks_error_code", "org_id", "error_code", "id", **c.where("error_code IS NOT NULL")),
+        Index("ix_tasks_retry_of", "retry_of", "id", **c.where("retry_of IS NOT NULL")),
     )
 
     id = c.key()
@@ -114,6 +116,7 @@ class Task(c.Table):
     has_callback = c.boolean(default=False)
     output = c.json()
     error = c.json()  # {code, message, cause, attempt, details?}
+    error_code = c.text(nullable=True, length=100)  # the code of its error once it has ended with one
     ending = c.json()  # {event, error, data, attempt}: how it ends once its compensations have run
     usage = c.json()
     cost_micros = c.integer()  # millionths of a USD

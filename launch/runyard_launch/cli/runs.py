@@ -100,6 +100,12 @@ def list_tasks(
     ] = None,
     agent: Annotated[str | None, typer.Option(help="Only this agent's: id, @scope/name or name.")] = None,
     q: Annotated[str | None, typer.Option("--title", help="Only with this in their title.")] = None,
+    error_code: Annotated[
+        str | None, typer.Option(help="Only those that failed, or were stopped, with this code.")
+    ] = None,
+    retried: Annotated[
+        bool | None, typer.Option(help="Only those that another task repeats, or that none does.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     url: Url = "",
     key_file: KeyFile = None,
@@ -108,11 +114,14 @@ def list_tasks(
     """List tasks, newest first."""
     with connected(url, key_file) as client:
         wanted = agent_id(client, agent) if agent is not None else None
-        found = list(islice(client.list(status=status, agent_id=wanted, q=q), limit))
+        again = None if retried is None else str(retried).lower()
+        every = client.list(status=status, agent_id=wanted, q=q, error_code=error_code, retried=again)
+        found = list(islice(every, limit))
     columns = {
         "task_id": "task",
         "agent": "agent",
         "status": "status",
+        "error_code": "error",
         "created_at": "created",
         "title": "title",
     }

@@ -191,6 +191,14 @@ class BulkAnswer(schemas.Shape):
     has_more: bool = Field(description="Whether more match: send the same again.")
 
 
+class BulkRetryAnswer(BulkAnswer):
+    """What was done."""
+
+    left_out: int = Field(
+        description="How many match that another task repeats already, counted up to 500: these are not run once more."
+    )
+
+
 @routes.post(
     "/tasks/cancel",
     "runs:cancel",
@@ -212,15 +220,19 @@ async def cancel_many(call: Call) -> Response:
     "runs:retry",
     body=BulkRetryBody,
     prefixes=ROOTED,
-    answers=[Answer(202, "The new tasks.", BulkAnswer)],
+    answers=[Answer(202, "The new tasks.", BulkRetryAnswer)],
 )
 async def retry_many(call: Call) -> Response:
-    """Run every failed or stopped task that matches again, 500 at a time."""
+    """Run every failed or stopped task that matches again, 500 at a time.
+
+    A task that was retried before is left out, and counted in left_out: so the same request may be sent until
+    has_more is false. `retried: true` in the filter runs such tasks once more, and those alone.
+    """
     body = await call.json(BulkRetryBody)
     wanted = await filter_of(call, filters(body.filter))
     actor = call.actor
     changed = await call.write(bulk.retry_matching, wanted, actor, body.fresh)
-    return reply(_changed(changed), 202)
+    return reply(_changed(changed) | {"left_out": changed.left_out}, 202)
 
 
 def filters(given: dict[str, Any]) -> Filters:

@@ -58,8 +58,9 @@ def brief(task: Task) -> dict[str, Any]:
     }
 
 
-def listed(task: Task, given: Any = None) -> dict[str, Any]:
-    """A task in the list of tasks; `given` is its input, of one without a title."""
+def listed(task: Task, given: Any = None, retried_as: str | None = None) -> dict[str, Any]:
+    """A task in the list of tasks; `given` is its input, of one without a title, `retried_as` the task that repeats
+    it."""
     return brief(task) | {
         "preview": None if given is None else _preview(given),
         "attempt": task.attempt,
@@ -68,6 +69,8 @@ def listed(task: Task, given: Any = None) -> dict[str, Any]:
         "parent_id": task.parent_id,
         "end_user_id": task.end_user_id,
         "created_by": task.created_by,
+        "error_code": (task.final_error or {}).get("code"),
+        "retried_as": retried_as,
         "started_at": when(task.started_at),
         "finished_at": when(task.finished_at),
     }
@@ -101,6 +104,7 @@ def whole(seen: TaskSnapshot, who: Principal) -> dict[str, Any]:
         "created_by": task.created_by,
         "parent_id": task.parent_id,
         "retry_of": task.retry_of,
+        "retried_as": seen.retried_as,
         "schedule_id": task.schedule_id,
         "deadline": when(task.deadline_at),
         "poll_after_ms": poll_after_ms(seen),
@@ -196,7 +200,7 @@ def etag(seen: TaskSnapshot) -> str:
     """Changes whenever what a caller would be shown changes in substance."""
     task, place = seen.task, seen.queue_position
     shown = (task.id, task.status.value, task.attempt, task.updated_at, task.title, task.cost_micros, task.usage,
-            place and (place.limit, place.position), [q.id for q in seen.questions])  # fmt: skip
+            place and (place.limit, place.position), [q.id for q in seen.questions], seen.retried_as)  # fmt: skip
     return 'W/"' + hashlib.blake2b(repr(shown).encode(), digest_size=12).hexdigest() + '"'
 
 

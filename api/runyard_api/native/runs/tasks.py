@@ -33,7 +33,7 @@ from runyard_common.database.rows import OrgScope
 from runyard_common.runs.queries import events, tasks
 from runyard_common.runs.queries.filters import Filter
 from runyard_common.runs.rules.lifecycle import Status
-from runyard_common.runs.rules.tasks import Task
+from runyard_common.runs.rules.tasks import CODE_LENGTH, Task
 from runyard_common.schedules.queries import schedules
 from runyard_common.sessions.queries import messages
 from runyard_common.sessions.rules import Message
@@ -83,6 +83,14 @@ class Filters(Parameters):
     created_by: str | None = Field(
         None, max_length=64, description="Who made them: key:<id> of an API key, or user:<id>."
     )
+    error_code: str | None = Field(
+        None,
+        min_length=1,
+        max_length=CODE_LENGTH,
+        description="The code of their error: of tasks that failed or were stopped.",
+        examples=["worker_lost"],
+    )
+    retried: bool | None = Field(None, description="Whether another task repeats them (retry).")
     created_after: str | None = moment("RFC 3339, inclusive.")
     created_before: str | None = moment("RFC 3339, inclusive.")
     q: str | None = Field(None, max_length=200, description="Part of the title, in any case.")
@@ -114,6 +122,8 @@ async def filter_of(call: Call, given: Filters) -> Filter:
         created_by=given.created_by,
         created_after=instant_of(after, "created_after") - _GRAIN if after is not None else None,
         created_before=instant_of(before, "created_before") + _GRAIN if before is not None else None,
+        error_code=given.error_code,
+        retried=given.retried,
         title=given.q or None,
     )
 
@@ -171,7 +181,8 @@ def _list(scope: OrgScope, wanted: Filter, limit: int, before: str | None) -> di
 def _rows(scope: OrgScope, found: Sequence[Task]) -> list[dict[str, Any]]:
     untitled = [task.id for task in found if not task.title]
     inputs = tasks.small_inputs(scope, untitled, _PREVIEWED) if untitled else {}
-    return [listed(task, inputs.get(task.id)) for task in found]
+    repeated = tasks.retried_as(scope.conn, [task.id for task in found if task.final_error])
+    return [listed(task, inputs.get(task.id), repeated.get(task.id)) for task in found]
 
 
 class TaskParameters(Parameters):

@@ -12,6 +12,7 @@ from runyard_common.database.transaction import Tx
 from runyard_common.identity.queries import identity, members
 from runyard_common.identity.queries.identity import OrganisationRow
 from runyard_common.identity.rules.caps import CAPS
+from runyard_common.identity.rules.erasing import is_erasing
 from runyard_common.identity.rules.retention import SETTING, check_retention
 from runyard_common.identity.rules.roles import Role
 from runyard_common.identity.service import caps, second_factors
@@ -111,13 +112,17 @@ def allot(tx: Tx, org_id: str, granted: Allotment, actor: str, operator_id: str)
     """Change what an organisation is allotted; admission obeys at once. The organisation.
 
     `operator_id` is the organisation that runs the installation: it cannot be deactivated.
-    Errors: `NotFound` organisation_not_found, `Conflict` own_organisation, `InvalidRequest` no_balance (a
-    top-up needs one to add to) or invalid_field (no such bound).
+    Errors: `NotFound` organisation_not_found, `Conflict` own_organisation or erasure_begun, `InvalidRequest`
+    no_balance (a top-up needs one to add to) or invalid_field (no such bound).
     """
     if granted.active is False and org_id == operator_id:
         raise Conflict("The operator's own organisation stays open.", code="own_organisation", field="active")
     identity.lock_organisation(tx, org_id)
     before = own(tx, org_id)
+    if granted.active and is_erasing(before.settings):
+        raise Conflict(
+            "This organisation is being erased: it stays closed.", code="erasure_begun", field="active"
+        )
     balance = None if granted.unmetered else before.balance_micros
     balance = granted.balance_micros if granted.balance_micros is not None else balance
     if granted.top_up_micros:

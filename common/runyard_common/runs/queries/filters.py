@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Text, func, or_
+from sqlalchemy import ColumnElement, Select, Text, exists, func, or_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from runyard_common.database.pages import byte_length, unindexed
 from runyard_common.database.rows import OrgScope
 from runyard_common.runs.rules.lifecycle import ACTIVE, TERMINAL, Status
+from runyard_common.runs.rules.tasks import CODE_LENGTH
 from runyard_common.tables import query as runs
 from runyard_common.values.ids import first_uuid7
 
@@ -35,6 +36,8 @@ class Filter:
     parent_id: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    error_code: str | None = None  # of those that failed or were stopped
+    retried: bool | None = None  # whether another run repeats it
     title: str | None = None  # a part of it, in any case
 
     def fits(self, title: str | None) -> bool:
@@ -44,6 +47,7 @@ class Filter:
 
 #: What a filter may name that has an index of its own.
 _FEW = ("ids", "agent_id", "session_id", "schedule_id", "end_user_id", "created_by", "parent_id")
+_AGAIN = _T.__table__.alias("again").c
 
 
 def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]:
@@ -71,6 +75,11 @@ def filtered(query: Select[Any], scope: OrgScope, wanted: Filter) -> Select[Any]
     ):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(_T, name) == value)
+    if wanted.error_code is not None:
+        query = query.where(_T.error_code == wanted.error_code[:CODE_LENGTH])
+    if wanted.retried is not None:
+        again = exists().where(_AGAIN.retry_of == _T.id)
+        query = query.where(again if wanted.retried else ~again)
     # Ids hold the time too, and lead the indexes: they narrow the search to about the right rows.
     if (after := wanted.created_after) is not None:
         query = query.where(_T.created_at >= after, _T.id >= first_uuid7(after - _CLOCK_SKEW))

@@ -23,7 +23,7 @@ from runyard_common.runs.queries import as_remembered, endings, event_log, open_
 from runyard_common.runs.rules.blocked_by import RESUME, BlockedBy
 from runyard_common.runs.rules.endings import CUTTING_OFF, Known, instead
 from runyard_common.runs.rules.lifecycle import OCCUPIES_SLOTS, SUSPENDED, TERMINAL, Event, Status, apply
-from runyard_common.runs.rules.tasks import Fence, Head
+from runyard_common.runs.rules.tasks import CODE_LENGTH, Fence, Head
 from runyard_common.tables.query import Slot, Task
 from runyard_common.values.errors import NotFound, RunyardError, StaleFence
 from runyard_common.webhooks.queries import deliveries
@@ -223,6 +223,8 @@ def _columns(tx: Tx, after: Head, change: Change) -> dict[str, Any]:
         row |= {"lease_owner": None, "claim_token": None}
     if after.status in TERMINAL:
         row |= {"finished_at": tx.now, "secrets": None, "blocked_by": None}
+        if (error := change.values.get("error")) and after.status is not Status.COMPLETED:
+            row["error_code"] = str(error.get("code"))[:CODE_LENGTH]
     return row | change.values
 
 

@@ -10,6 +10,8 @@ from runyard_common.runs.rules.blocked_by import BlockedBy
 from runyard_common.runs.rules.lifecycle import TERMINAL, Cause, Status
 from runyard_common.values.json_text import JsonText, read
 
+#: Letters of an error's code that runs are found by.
+CODE_LENGTH: Final = 100
 #: Details of an error that show an agent's source code.
 _SOURCE: Final = ("traceback", "stack")
 

@@ -25,11 +25,13 @@ RETRIABLE: Final = (Status.FAILED, Status.STOPPED)
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a command over many tasks did: who was changed, whom it was refused for and why, is there more."""
+    """What a command over many tasks did: who was changed, whom it was refused for and why, is there more. `left_out`:
+    how many of those that match it has left as they are, up to `MOST`."""
 
     task_ids: list[str]
     refused: list[dict[str, Any]] = field(default_factory=list)
     has_more: bool = False
+    left_out: int = 0
 
 
 def cancel(tx: Tx, org_id: str, task_id: str, reason: str, by: str) -> Task:
@@ -57,7 +59,14 @@ def cancel_matching(tx: Tx, org_id: str, wanted: Filter, reason: str, by: str) -
 
 
 def retry_matching(tx: Tx, org_id: str, wanted: Filter, by: str, fresh: bool) -> Changed:
-    """Run up to `MOST` failed or stopped tasks that match again, each as a new task."""
+    """Run up to `MOST` failed or stopped tasks that match again, each as a new task.
+
+    Those that another task repeats already are left out, unless `wanted` asks for them.
+    """
+    left_out = 0
+    if wanted.retried is None:
+        left_out = len(_matching(tx, org_id, replace(wanted, retried=True), RETRIABLE)[0])
+        wanted = replace(wanted, retried=False)
     found, has_more = _matching(tx, org_id, wanted, RETRIABLE)
     made: list[str] = []
     refused: list[dict[str, Any]] = []
@@ -67,7 +76,7 @@ def retry_matching(tx: Tx, org_id: str, wanted: Filter, by: str, fresh: bool) ->
             made.append(retries.retry(tx, org_id, task.id, by, fresh).task_id)
         except RunyardError as refusal:
             refused.append({"task_id": task.id, "code": refusal.code, "message": refusal.message})
-    return Changed(made, refused, has_more)
+    return Changed(made, refused, has_more, left_out)
 
 
 def refuse_erased(task: Task) -> None:

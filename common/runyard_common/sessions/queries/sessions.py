@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import Connection, delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from runyard_common.database import rows
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
+from runyard_common.runs.queries.filters import may_fit
+from runyard_common.runs.queries.tasks import SEARCHED
 from runyard_common.runs.rules.admission import Strategy
 from runyard_common.sessions.queries import state
 from runyard_common.sessions.rules import Session, state_scope
@@ -84,6 +87,30 @@ def page(scope: OrgScope, limit: int, before: str | None = None) -> list[Session
     if before is not None:
         query = query.where(_T.id < before)
     return rows.every(scope.conn, query.order_by(_T.id.desc()).limit(limit), Session)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found so far; `end` is the id behind which it goes on, None once it has seen all."""
+
+    sessions: list[Session]
+    end: str | None = None
+
+
+def search(scope: OrgScope, part: str, limit: int, before: str | None = None) -> Found:
+    """As `page`, those with this part in the caller's name for them, in any case: it looks at `SEARCHED` at most."""
+    newest = select(_T.id, _T.key).where(_T.org_id == scope.org_id)
+    if before is not None:
+        newest = newest.where(_T.id < before)
+    among = newest.order_by(_T.id.desc()).limit(SEARCHED).subquery()
+    candidates = select(among).where(may_fit(among.c.key, part)).order_by(among.c.id.desc())
+    ids = [row.id for row in scope.conn.execute(candidates) if part.casefold() in row.key.casefold()]
+    chosen = _OWN.where(_T.id.in_(ids[:limit]), _T.org_id == scope.org_id).order_by(_T.id.desc())
+    found = rows.every(scope.conn, chosen, Session)
+    if len(ids) > limit:
+        return Found(found, ids[limit - 1])
+    seen, last = scope.conn.execute(select(func.count(), func.min(among.c.id))).one()
+    return Found(found, last if seen == SEARCHED else None)
 
 
 def forked(tx: Tx, session_id: str, from_id: str) -> None:

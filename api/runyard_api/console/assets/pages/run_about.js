@@ -15,7 +15,9 @@ function queue({ limit, position, estimate_s, basis, until }) {
       estimate_s != null ? `, about ${Math.max(1, Math.round(estimate_s))} s to go.` : "."));
 }
 
-const failure = (error, title) => h("section", { class: "card bad" }, h("h2", {}, `${title}: ${error.code}`),
+const failure = (error, title, found) => h("section", { class: "card bad" }, h("h2", {}, `${title}: `,
+  found ? h("a", { href: `#/runs?${new URLSearchParams({ error: error.code })}`, title: "Runs with this error" }, error.code)
+    : error.code),
   h("p", {}, error.message), error.cause && h("small", {}, `cause: ${error.cause}`),
   error.details?.traceback && traceback(error.details.traceback));
 
@@ -31,8 +33,9 @@ export function runAbout(task) {
     ["Started by", filtered("by", task.created_by)], ["Schedule", filtered("schedule", task.schedule_id)],
     ["Deadline", task.deadline && when(task.deadline)],
     ["Parent", task.parent_id && h("a", { href: runLink(task.parent_id) }, task.parent_id)],
-    ["Repeats", task.retry_of && h("a", { href: runLink(task.retry_of) }, task.retry_of)]]);
-  return [task.queue && queue(task.queue), task.error && failure(task.error, "Failed"),
+    ["Repeats", task.retry_of && h("a", { href: runLink(task.retry_of) }, task.retry_of)],
+    ["Repeated by", task.retried_as && h("a", { href: runLink(task.retried_as) }, task.retried_as)]]);
+  return [task.queue && queue(task.queue), task.error && failure(task.error, "Failed", true),
     task.last_error && failure(task.last_error, "The last try failed"),
     task.ending && !task.error && failure(task.ending.error ?? { code: task.ending.status, message: "It undoes what it did." }, "Undone"),
     task.output != null && section("Output", json(task.output)),

@@ -58,21 +58,26 @@ export function selection(refresh) {
   }
 
   async function retry() {
-    if (!await confirmed(`Retry ${what()}? Each that failed or was stopped runs again as a new run, behind its finished steps.`,
-      "Retry them")) return;
+    if (!await confirmed(`Retry ${what()}? Each that failed or was stopped runs again as a new run, behind its finished `
+      + "steps. What was retried before is left out.", "Retry them")) return;
     const asked = chosen.size;
-    let done = 0, more = false;
-    const refused = [];
+    let done = 0, leftOut = 0, more = false;
+    const refused = new Map(); // by id: a later round finds them again
     for (const filter of filters()) {
-      const answer = await post("/tasks/retry", { filter });
-      done += answer.count;
-      refused.push(...answer.refused);
-      more ||= answer.has_more;
+      for (let round = 0; round < MOST_ROUNDS; round++) {
+        const answer = await post("/tasks/retry", { filter });
+        if (round === 0) leftOut += answer.left_out; // later rounds find what this one has retried
+        done += answer.count;
+        answer.refused.forEach((one) => refused.set(one.task_id, one.message));
+        more = answer.has_more;
+        if (!more || !answer.count) break;
+      }
     }
-    const others = all ? 0 : asked - done - refused.length;
-    report([`Started ${count(done)} again.`, others > 0 && `${count(others)} neither failed nor was stopped.`,
-      refused.length > 0 && `${count(refused.length)} refused: ${[...new Set(refused.map((one) => one.message))].join(" ")}`,
-      more && "Only the newest 500 of those that match: narrow the time range for the older ones."]);
+    const others = all ? 0 : asked - done - refused.size - leftOut;
+    report([`Started ${count(done)} again.`, leftOut > 0 && `${count(leftOut)} left out, retried before.`,
+      others > 0 && `${count(others)} neither failed nor was stopped.`,
+      refused.size > 0 && `${count(refused.size)} refused: ${[...new Set(refused.values())].join(" ")}`,
+      more && "Others match: retry again."]);
   }
 
   function report(lines) {

@@ -9,8 +9,9 @@ const RANGES = { "1h": ["Last hour", 3600], "24h": ["Last 24 hours", 86400], "7d
   "30d": ["Last 30 days", 2592000] };
 // By name in the address: the parameter of the API, and what the field is called.
 const IDS = { session: ["session_id", "Session"], parent: ["parent_id", "Children of run"],
-  user: ["end_user_id", "End user"], by: ["created_by", "Started by"], schedule: ["schedule_id", "Schedule"] };
-const HINTS = { by: "key:… or user:…" };
+  user: ["end_user_id", "End user"], by: ["created_by", "Started by"], schedule: ["schedule_id", "Schedule"],
+  error: ["error_code", "Error code"] };
+const HINTS = { by: "key:… or user:…", error: "such as worker_lost" };
 
 export const wanted = () => ({ status: "", agent: "", q: "", since: "", after: "", before: "",
   ...Object.fromEntries(view.query) });

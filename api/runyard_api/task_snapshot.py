@@ -60,7 +60,7 @@ def _read(conn: Connection, asked: Sequence[_Asked]) -> list[TaskSnapshot | None
     asks = questions.of_tasks(conn, suspended) if suspended else {}
     coded = any(task.status is Status.PENDING and task.required_agent for task in loaded.values())
     fleet = workers.fleet(conn, now) if coded else None
-    repeated = tasks.retried_as(conn, [task.id for task in loaded.values() if task.final_error])
+    repeated = tasks.retried_as(conn, loaded.values())
     whole: dict[OwnTask, TaskSnapshot] = {}
     for own, task in loaded.items():
         place = (

@@ -31,7 +31,6 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from runyard.errors import AgentError, Cancelled, Suspension
 from runyard_common.tracing.span import Span
-from runyard_common.tracing.wake_ups import ReadyRun
 from runyard_common.values.errors import RunyardError
 
 _W3C: Final = TraceContextTextMapPropagator()
@@ -114,7 +113,7 @@ class Recorder:
             self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("runyard")
         self._silent_until = 0.0
-        self.ready: deque[ReadyRun] = deque(maxlen=10_000)  # of `wake_ups`
+        self.ready: deque[Any] = deque(maxlen=10_000)  # of `wake_ups`
 
     # -- the process -----------------------------------------------------------------------------------------
 

@@ -181,7 +181,7 @@ def _list(scope: OrgScope, wanted: Filter, limit: int, before: str | None) -> di
 def _rows(scope: OrgScope, found: Sequence[Task]) -> list[dict[str, Any]]:
     untitled = [task.id for task in found if not task.title]
     inputs = tasks.small_inputs(scope, untitled, _PREVIEWED) if untitled else {}
-    repeated = tasks.retried_as(scope.conn, [task.id for task in found if task.final_error])
+    repeated = tasks.retried_as(scope.conn, found)
     return [listed(task, inputs.get(task.id), repeated.get(task.id)) for task in found]
 
 

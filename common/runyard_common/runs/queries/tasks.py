@@ -193,10 +193,13 @@ def depth(conn: Connection, task_id: str, most: int) -> int:
     return int(conn.execute(select(func.max(up.c.n))).scalar_one() or 0)
 
 
-def retried_as(conn: Connection, task_ids: Collection[str]) -> dict[str, str]:
-    """The newest run that repeats each of these tasks, by task; those that none repeats are left out."""
-    again = select(_T.retry_of, func.max(_T.id).label("id")).where(_T.retry_of.in_(list(task_ids)))
-    return {row.retry_of: row.id for row in conn.execute(again.group_by(_T.retry_of))} if task_ids else {}
+def retried_as(conn: Connection, among: Iterable[Task]) -> dict[str, str]:
+    """The newest task that repeats each of those among these that failed or were stopped, if one does, by task."""
+    ended = [one.id for one in among if one.final_error]
+    again = (
+        select(_T.retry_of, func.max(_T.id).label("id")).where(_T.retry_of.in_(ended)).group_by(_T.retry_of)
+    )
+    return {row.retry_of: row.id for row in conn.execute(again)} if ended else {}
 
 
 def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[Task]:

@@ -13,7 +13,9 @@ from pathlib import Path
 import httpcore2
 import hypothesis
 import pytest
+from typer import testing
 
+from runyard_common.database.engine import Database
 from tests import compiled_statements, databases, servers
 from tests.fakes.redis_server import FakeRedis
 
@@ -38,6 +40,12 @@ httpcore2.default_ssl_context = lambda *, _trust_env=True: _authorities(
 )
 
 compiled_statements.share()
+
+# Most of the time of many tests was waiting for the disk. No power cut ends this process and leaves its test to look.
+Database.__init__.__kwdefaults__ = {"disposable": True}
+
+# Typer builds all commands of `runyard` at each call of CliRunner, which takes longer than what most of them do.
+vars(testing)["_get_command"] = functools.cache(vars(testing)["_get_command"])
 
 gc.set_threshold(50_000, 20, 50)  # while they are collected, too
 

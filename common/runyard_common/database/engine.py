@@ -37,6 +37,9 @@ LATER: Final = {"later": True}
 _PROBE_BYTES = 256 * 1024
 #: How long a lock of SQLite is waited for, and the pause between two attempts at its log's mode, in seconds.
 _LOCK_WAIT, _LOCK_PAUSE = 30.0, 0.01
+#: SQLite's `synchronous` for a commit that must survive a power cut, and for one that need not.
+_SYNCHRONOUS: Final = {True: "FULL", False: "NORMAL"}
+_DISPOSABLE: Final = {True: "OFF", False: "OFF"}
 
 
 class Durability(IntEnum):
@@ -55,8 +58,18 @@ class Durability(IntEnum):
 class Database:
     """One engine. Every method is synchronous and may be called from any thread."""
 
-    def __init__(self, url: str, pool_size: int = 10, limits: dict[str, int] | None = None) -> None:
-        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres_urls.LIMITS`)."""
+    def __init__(
+        self,
+        url: str,
+        pool_size: int = 10,
+        limits: dict[str, int] | None = None,
+        *,
+        disposable: bool = False,
+    ) -> None:
+        """`limits` are PostgreSQL's server-side limits in milliseconds (default `postgres_urls.LIMITS`).
+
+        `disposable`: the file of SQLite is deleted when this process has done with it, so no commit waits for the disk.
+        """
         self.url = url
         self.clock = DatabaseClock()  # fed by `now`
         self.memory = ConfigMemory()
@@ -75,7 +88,8 @@ class Database:
             self._read_engine = postgres.engine(*given, pipelined.READS)
             self._writing = postgres.engine(*given, pipelined.WRITES)
         else:
-            self.engine = self._read_engine = _sqlite(url)
+            self._levels = _DISPOSABLE if disposable else _SYNCHRONOUS
+            self.engine = self._read_engine = _sqlite(url, self._levels[True])
             self._writing = self.engine.execution_options(sqlite_begin="IMMEDIATE")
         path = None if self.is_postgres else make_url(url).database
         self._file = Path(path) if path and path != ":memory:" else None
@@ -95,7 +109,7 @@ class Database:
         """
         with self._writing.connect() if own is None else own.use() as connection:
             if not self.is_postgres:
-                _synchronous(connection, durability is Durability.DISK)
+                _synchronous(connection, self._levels[durability is Durability.DISK])
             with self._write_lock.hold() if self._write_lock else nullcontext(), connection.begin():
                 self.set_limits(connection)
                 if self.is_postgres and durability is Durability.NONE:
@@ -218,8 +232,7 @@ class OwnConnection:
 _RELAXED = text("SET LOCAL synchronous_commit = off")
 
 
-def _synchronous(connection: Connection, durable: bool) -> None:
-    level = "FULL" if durable else "NORMAL"
+def _synchronous(connection: Connection, level: str) -> None:
     if connection.info.get("synchronous") != level:
         connection.connection.cursor().execute(f"PRAGMA synchronous={level}")
         connection.info["synchronous"] = level
@@ -246,7 +259,7 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
             time.sleep(_LOCK_PAUSE)
 
 
-def _sqlite(url: str) -> Engine:
+def _sqlite(url: str, synchronous: str) -> Engine:
     engine = create_engine(
         url, connect_args={"timeout": _LOCK_WAIT, "check_same_thread": False}, json_serializer=dump
     )
@@ -256,7 +269,9 @@ def _sqlite(url: str) -> Engine:
         dbapi_connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = dbapi_connection.cursor()
         _write_ahead(cursor)
-        cursor.execute("PRAGMA synchronous=FULL")  # a 2xx means stored, also across a power cut
+        cursor.execute(
+            f"PRAGMA synchronous={synchronous}"
+        )  # FULL: a 2xx means stored, also across a power cut
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA cache_size=-32000")
         cursor.close()

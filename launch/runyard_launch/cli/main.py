@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from copy import copy
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo, TyperInfo
 
 import runyard
 from runyard import extras
@@ -282,4 +285,32 @@ for group, name in (
 
 def main() -> None:
     """Console script `runyard`."""
-    app()
+    words = sys.argv[1:]
+    named = words[0] if words and COMPLETE not in os.environ else ""
+    (_only(app, named) or app)()
+
+
+def _only(group: typer.Typer, name: str) -> typer.Typer | None:
+    """The group with nothing but this command; None where it has none of this name.
+
+    Typer builds every command at each start, which takes longer than most commands.
+    """
+    commands = [one for one in group.registered_commands if _name(one) == name]
+    groups = []
+    for one in group.registered_groups:
+        if one.name == name:
+            groups.append(one)
+        elif (
+            not isinstance(one.name, str) and one.typer_instance is not None
+        ):  # its commands are the group's own
+            inner = _only(one.typer_instance, name)
+            groups += [TyperInfo(inner)] if inner is not None else []
+    if not commands and not groups:
+        return None
+    part = copy(group)
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")

@@ -77,7 +77,8 @@ class Bench:
         file = folder / "runyard.db"
         file.write_bytes(empty_database())
         self._clock = Clock()
-        self._runtime = Runtime(of_clock(Database(f"sqlite:///{file}"), self._clock), Live(""), NoNotifier())
+        database = Database(f"sqlite:///{file}", disposable=True)
+        self._runtime = Runtime(of_clock(database, self._clock), Live(""), NoNotifier())
         self._store, self._writer = self._runtime.store, self._runtime.writer
         self._files = open_files(str(folder / "files"))
         # The author tests their own agents in their own process: every tool that is registered there is theirs.

@@ -17,7 +17,6 @@ from runyard.testing import Agent, Event, Outcome, Prompt, Request
 from runyard_common.agents.rules.manifests import Manifest, parse
 from runyard_common.agents.service import agents
 from runyard_common.agents.service.manifests import PublishRules
-from runyard_common.credentials.rules.sealing import Sealer, new_key
 from runyard_common.database.engine import Database
 from runyard_common.database.rows import OrgScope
 from runyard_common.database.transaction import Tx
@@ -39,15 +38,15 @@ from runyard_common.stream.live import Live
 from runyard_common.values.ids import uuid7
 from runyard_workers.agent.turns import OwnLoops
 from runyard_workers.agent_code.sources import manifest_of
-from runyard_workers.agent_code.versions import in_order
 from runyard_workers.attempts.executor import execute
 from runyard_workers.attempts.preparation import Preparation
 from runyard_workers.isolation.run_threads import RunThreads
 from runyard_workers.processes.pool import ProcessPool
-from runyard_workers.testkit.clock import Clock, empty_database, of_clock
+from runyard_workers.testkit.clock import Clock, of_clock
 from runyard_workers.testkit.conversation import UNNAMED, Conversation
 from runyard_workers.testkit.given_answers import GivenAnswers
 from runyard_workers.testkit.losses import CountingWriter, until_ended
+from runyard_workers.testkit.published import Published
 from runyard_workers.testkit.recorded_turns import RecordedLoops, of_environment
 from runyard_workers.testkit.variations import Variations
 
@@ -75,7 +74,10 @@ class Bench:
         given = request.model
         self._conversation = Conversation(given) if isinstance(given, Recorded) else None
         file = folder / "runyard.db"
-        file.write_bytes(empty_database())
+        self._definitions = every_version()
+        self._main, *self._others = [self._manifest(one) for one in (request.agent, *request.agents)]
+        self._published = Published(file, self._definitions, self._main)
+        self._org, self._sealer = self._published.org_id, self._published.sealer
         self._clock = Clock()
         database = Database(f"sqlite:///{file}", disposable=True)
         self._runtime = Runtime(of_clock(database, self._clock), Live(""), NoNotifier())
@@ -89,10 +91,7 @@ class Bench:
             self._settings = self._settings.model_copy(update=named)
         self._variations = Variations(self._clock.now)
         self._variations.add_secrets(request.secrets)
-        self._sealer = Sealer(new_key())
         self._rules = PublishRules.of(self._settings, self._sealer)
-        self._org = uuid7()
-        self._definitions = every_version()
         self._heard = _Heard()
         self._prompts: list[Prompt] = []
         self._crashes = list(request.crash_after)
@@ -132,19 +131,14 @@ class Bench:
     # -- submitting ----------------------------------------------------------------------------------------
 
     def _submit(self) -> str:
-        main, *others = [self._manifest(one) for one in (self._request.agent, *self._request.agents)]
         if self._conversation is not None:
-            self._conversation.agent = main.name
-        further = [
-            parse(definition.manifest)
-            for definition in in_order(self._definitions.values())
-            if (definition.name, definition.version) != (main.name, main.version)
-        ]
+            self._conversation.agent = self._main.name
+        self._published.publish(self._store, self._rules)
         files = [self._attach(name, data) for name, data in self._request.files.items()]
         with self._store.begin() as tx:
-            for manifest in (*further, *others):
+            for manifest in self._others:
                 agents.publish(tx, self._org, manifest, shared=True, rules=self._rules)
-            record = agents.publish(tx, self._org, main, shared=True, rules=self._rules)
+            record = agents.publish(tx, self._org, self._main, shared=True, rules=self._rules)
             for name, value in self._request.secrets.items():
                 secrets.put(tx, self._org, name, self._sealer.seal(value), "test")
             spec = RunSpec(

@@ -24,7 +24,7 @@ run: ## Start everything and watch a sample run complete (ARGS="--workers 2"); C
 .PHONY: test
 test: setup ## Run all tests, with real PostgreSQL, Redis, Valkey and RabbitMQ (ARGS="-k name", JOBS=0)
 	@tools/test-servers.sh
-	@$(BIN)/python -m compileall -q api common launch runyard scheduler tests workers
+	@$(BIN)/python -m compileall -q api common launch runyard runyard_pytest scheduler tests workers
 	@$(PYTEST) -n $(JOBS) --dist loadscope --no-loadscope-reorder --max-worker-restart 0 $(ARGS)
 
 .PHONY: test-fast
@@ -94,6 +94,12 @@ soak: setup ## Half an hour of work with a blow now and then, judged like chaos
 rolling: setup ## Replace each process of the previous release by a new one under load, then 1 -> 4 -> 1 workers (ARGS="--database sqlite")
 	@tools/test-servers.sh
 	@$(BIN)/python -m tests.rolling $(ARGS)
+
+.PHONY: wheels
+wheels: setup ## Build the two wheels of a release, runyard and runyard-server, into dist
+	@rm -rf build server/build
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./server
+	@ls dist/*.whl
 
 # Tools of a release, in environments of their own.
 SBOM_TOOL := cyclonedx-bom==7.5.0

@@ -1,6 +1,7 @@
 """What is installed only by an extra of the package, and the one sentence for what is not installed.
 
 `pip install runyard` brings the clients and what agents are written with. docs/installation.md lists the extras.
+The server and the command are the distribution `runyard-server`, which the extras `server` and `cli` bring.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ def installed(module: str) -> bool:
 
 
 def of_another(error: ModuleNotFoundError) -> bool:
-    """Whether the module that is missing is another distribution's, and no part of Runyard's own."""
-    return not (error.name or "").startswith("runyard")
+    """Whether the module that is missing is of a distribution that is not installed, and no defect of Runyard's own."""
+    package, _, module = (error.name or "").partition(".")
+    return not package.startswith("runyard") or (package != "runyard" and not module)
 
 
 def advice(what: str, extra: str) -> str:

@@ -253,10 +253,11 @@ def occurrences(
     """The next due times of a schedule (a cron line, or a date) behind `after`, or behind now: as the scheduler will
     have them, with the zone's changes of the clock. 100 at most.
 
-    Raises the server's `ScheduleError` for what is no schedule.
+    Raises the server's `ScheduleError` for what is no schedule, `MissingExtra` without the server.
     """
-    rules = importlib.import_module("runyard_common.schedules.rules.preview")
-    texts = importlib.import_module("runyard_common.schedules.rules.schedule_text")
+    what = "Looking a schedule up in a test"
+    rules = _part("runyard_common.schedules.rules.preview", what)
+    texts = _part("runyard_common.schedules.rules.schedule_text", what)
     begin = (after or datetime.now(UTC)).timestamp()
     read = texts.parse_schedule(schedule, timezone, now=begin)
     return [datetime.fromisoformat(entry.local) for entry in rules.preview(read, begin, count)]
@@ -278,8 +279,8 @@ def replay(
 
     Raises `NotReplayable` for a file that is no recording, or an agent that is none.
     """
-    engine = _part("replaying")
-    recorded = importlib.import_module("runyard_workers.replaying.recorded")
+    engine = _part("runyard_workers.replaying")
+    recorded = _part("runyard_workers.replaying.recorded")
     definition = agent if isinstance(agent, AgentDefinition) else _definition(agent)
     found = recorded.recording(recorded.document(journal))
     done = engine.run(definition, found, files, timeout)
@@ -306,14 +307,14 @@ def _tidied(more: Given) -> dict[str, Any]:
 
 def _engine() -> Any:
     # By name: this package is what authors install, and brings no server code with it.
-    return _part("testkit")
+    return _part("runyard_workers.testkit")
 
 
-def _part(name: str) -> Any:
+def _part(name: str, what: str = "Running an agent in a test") -> Any:
     try:
-        return importlib.import_module(f"runyard_workers.{name}")
+        return importlib.import_module(name)
     except ModuleNotFoundError as missing:
-        raise MissingExtra("Running an agent in a test", "server") from missing
+        raise MissingExtra(what, "server") from missing
 
 
 #: What making the database and the engine may take before the run begins, and clearing up after it, in seconds.

@@ -15,19 +15,27 @@ from packaging.utils import canonicalize_name
 
 _ONLY = """
 import sys
-from importlib.machinery import PathFinder
 
-class Installed(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
+class Installed:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
         if path is None and name.partition(".")[0] not in ALLOWED:
             return None
-        return super().find_spec(name, path, target)
+        return self.finder.find_spec(name, path, target)
 
-sys.meta_path[:] = [Installed if finder is PathFinder else finder for finder in sys.meta_path]
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path[:] = [Installed(finder) for finder in sys.meta_path]
 for name in [name for name in sys.modules if name.partition(".")[0] not in ALLOWED]:
     del sys.modules[name]  # what a .pth file imported
 """
+
+#: The packages of our two distributions, which are those of the checkout here.
+OWN = frozenset({"runyard", "runyard_pytest"})
+OWN_OF_SERVER = frozenset(f"runyard_{one}" for one in ("api", "common", "launch", "scheduler", "workers"))
 
 
 @cache
@@ -50,21 +58,20 @@ def distributions(*extras: str) -> frozenset[str]:
 @cache
 def modules(*extras: str) -> frozenset[str]:
     """The top-level modules of such an installation."""
-    files = [file for name in distributions(*extras) for file in metadata.files(name) or []]
-    return frozenset(file.parts[0].partition(".")[0] for file in files if file.parts[0] != "..")
+    found = distributions(*extras)
+    files = [file for name in found for file in metadata.files(name) or []]
+    others = {file.parts[0].partition(".")[0] for file in files if file.parts[0] != ".."}
+    return frozenset(others | OWN | (OWN_OF_SERVER if "runyard-server" in found else set()))
 
 
 def python(
     code: str, *arguments: str, extras: Iterable[str] = (), seconds: float = 60, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run code in such a process. `more` are further variables of its environment."""
-    own = {
-        "__main__",
-        "runyard",
-        *(f"runyard_{one}" for one in ("api", "common", "launch", "scheduler", "workers")),
-    }
     built = {sysconfig._get_sysconfigdata_name()}  # type: ignore[attr-defined]  # part of the standard library
-    allowed = sorted({*sys.stdlib_module_names, *built, *sys.builtin_module_names, *modules(*extras), *own})
+    allowed = sorted(
+        {*sys.stdlib_module_names, *built, *sys.builtin_module_names, *modules(*extras), "__main__"}
+    )
     program = _ONLY.replace("ALLOWED", f"{set(allowed)!r}") + code
     return subprocess.run(
         [sys.executable, "-P", "-c", program, *arguments], capture_output=True, text=True, timeout=seconds,

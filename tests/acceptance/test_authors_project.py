@@ -1,10 +1,9 @@
-"""An author's project whose packages are called as Runyard's folders are, beside Runyard from a wheel."""
+"""An author's project whose packages are called as Runyard's folders are, beside Runyard from its wheels."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +14,8 @@ import pytest
 
 from tests.launching import UP_LINE, Launched
 from tests.ports import free_port
-from tests.stack import FOLDERS, ROOT
+from tests.stack import FOLDERS
+from tests.wheels import Wheels, install, site_packages, virtualenv
 
 #: Packages of the project, each with a `part.py` that its agents import.
 NAMES = ("common", "api", "workers", "scheduler", "launch", "tests")
@@ -33,32 +33,17 @@ SOURCES = {"quotes": "shop_agents.quotes", "orders": "shop_agents/orders.py", "r
 MODULES = {"quotes": "shop_agents.quotes", "orders": "shop_agents.orders", "returns": "bots.returns"}
 
 
-#: The first test builds and installs the wheel, and each starts half a dozen processes.
+#: The first test builds and installs the wheels, and each starts half a dozen processes.
 pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new virtualenv with Runyard's wheel and what it needs; its Python."""
-    folder = tmp_path_factory.mktemp("installed")
-    source = folder / "source"
-    for name in (*filter(None, FOLDERS), "runyard"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", str(folder), str(source)]
-    subprocess.run(build, check=True, timeout=300)
-    (wheel,) = folder.glob("*.whl")
-    environment = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=120)
-    installed = environment / "bin" / "python"
-    subprocess.run(
-        [*pip, "--python", installed, "install", "--no-deps", "--no-index", wheel], check=True, timeout=120
-    )
+def python(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtualenv with Runyard's wheels and what they need; its Python."""
+    installed = virtualenv(tmp_path_factory.mktemp("installed") / "venv")
+    install(installed, *wheels)
     # The dependencies are those of this environment: a .pth file is not followed further, to the checkout.
-    (site,) = environment.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (site_packages(installed) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return installed
 
 
@@ -128,11 +113,12 @@ def test_its_agents_run_from_module_file_and_folder_with_its_own_imports(
     assert "@shop/quotes" in done.stdout
 
 
-def test_the_wheel_has_no_other_names_than_runyards(python: Path) -> None:
-    (record,) = (python.parents[1]).glob("lib/python*/site-packages/runyard-*.dist-info/RECORD")
-    tops = {line.split("/")[0].split(",")[0] for line in record.read_text().splitlines()}
+def test_the_wheels_have_no_other_names_than_runyards(python: Path) -> None:
+    records = site_packages(python).glob("runyard*.dist-info/RECORD")
+    lines = [line for record in records for line in record.read_text().splitlines()]
+    tops = {line.split("/")[0].split(",")[0] for line in lines}
     packages = {top for top in tops if not top.endswith(".dist-info") and top != ".."}
-    assert packages == {"runyard", *(f"runyard_{name}" for name in filter(None, FOLDERS))}
+    assert packages == {"runyard", "runyard_pytest", *(f"runyard_{name}" for name in filter(None, FOLDERS))}
 
 
 def test_from_an_editable_install_it_is_the_same(project: Path, env: dict[str, str]) -> None:

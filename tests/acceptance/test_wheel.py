@@ -1,13 +1,16 @@
-"""The built wheel: what is in it, and that its command works outside a checkout."""
+"""The two built wheels: what is in them, that the client's works alone, and the command outside a checkout."""
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
+from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -16,63 +19,78 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.partly_installed import distributions, python
+from tests.api_server import Floor
+from tests.installation import Installation
+from tests.partly_installed import distributions
+from tests.wheels import Wheels, install, pip, site_packages, virtualenv
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(420)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of a copy of the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    unwanted = shutil.ignore_patterns(
-        ".*", "build", "dist", "tests", "*.egg-info", "__pycache__", "node_modules"
-    )
-    shutil.copytree(ROOT, source, ignore=unwanted)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*build, "--wheel-dir", folder, source], check=True, timeout=300)
-    (made,) = folder.glob("runyard-*.whl")
-    return made
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that has the wheel's files before everything else, and no checkout; its Python."""
+def installed(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has the wheels' files before everything else, and no checkout; its Python."""
     folder = tmp_path_factory.mktemp("installed")
-    target = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--target",
-        str(folder),
-        str(wheel),
-    ]
-    subprocess.run(target, check=True, timeout=300)
+    install(Path(sys.executable), "--target", folder, *wheels)
     return folder
 
 
 @pytest.fixture(scope="module")
-def metadata(wheel: Path) -> Message:
-    """What the wheel has of itself."""
-    with zipfile.ZipFile(wheel) as packed:
-        (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/METADATA"))
-        return message_from_bytes(packed.read(name))
+def client(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtualenv as `pip install runyard` leaves it: our wheel, what it needs, and the bytecode."""
+    python = virtualenv(tmp_path_factory.mktemp("client") / "venv")
+    install(python, wheels.runyard)
+    site = site_packages(python)
+    for name in distributions():
+        for file in importlib.metadata.files(name) or []:
+            if file.suffix != ".pyc" and file.parts[0] != "..":
+                (site / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.locate(), site / file)
+    assert compileall.compile_dir(site, quiet=1)
+    return python
 
 
-def test_it_has_its_licence_its_examples_and_what_the_console_and_new_projects_need(wheel: Path) -> None:
+@pytest.fixture(scope="module")
+def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+    """A server with a worker, which has one agent."""
+    with Floor(tmp_path_factory.mktemp("server") / "home", publish) as floor:
+        yield floor
+
+
+def publish(site: Installation) -> None:
+    site.publish(double, "@test/double", org=site.org)
+
+
+async def double(ctx: object, args: dict[str, int]) -> int:
+    """Twice the number."""
+    return 2 * args["number"]
+
+
+def names_in(wheel: Path) -> set[str]:
+    """The files in a wheel."""
     with zipfile.ZipFile(wheel) as packed:
-        names = packed.namelist()
-        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
-        text = packed.read(metadata).decode()
-        (licence,) = (name for name in names if name.endswith("licenses/LICENSE"))
-        assert packed.read(licence) == (ROOT / "LICENSE").read_bytes()
-    assert "License-Expression: Apache-2.0" in text
-    assert "License-File: LICENSE" in text
+        return set(packed.namelist())
+
+
+def metadata(wheel: Path, name: str = "METADATA") -> Message:
+    """What a wheel has of itself."""
+    with zipfile.ZipFile(wheel) as packed:
+        (path,) = (path for path in packed.namelist() if path.endswith(f".dist-info/{name}"))
+        return message_from_bytes(packed.read(path))
+
+
+def test_each_has_its_licence(wheels: Wheels) -> None:
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as packed:
+            (licence,) = (name for name in packed.namelist() if name.endswith("licenses/LICENSE"))
+            assert packed.read(licence) == (ROOT / "LICENSE").read_bytes()
+        assert metadata(wheel)["License-Expression"] == "Apache-2.0"
+        assert metadata(wheel)["License-File"] == "LICENSE"
+
+
+def test_the_server_has_the_examples_and_what_the_console_and_new_projects_need(wheels: Wheels) -> None:
+    names = names_in(wheels.server)
     for wanted in (
         "examples/support_triage.yaml",
         "examples/echo.py",
@@ -80,10 +98,21 @@ def test_it_has_its_licence_its_examples_and_what_the_console_and_new_projects_n
         "console/assets/pages/overview.js",
         "console/assets/vendor/uPlot.LICENSE.txt",
         "development/template/Dockerfile.tmpl",
-        "runyard/py.typed",
     ):
         assert [name for name in names if name.endswith(wanted)], wanted
-    assert not [name for name in names if name.startswith(("tests/", "build/"))]
+
+
+def test_no_file_of_a_package_is_in_both_or_in_neither(wheels: Wheels) -> None:
+    small, large = names_in(wheels.runyard), names_in(wheels.server)
+    assert not small & large
+    folders = ("runyard", "runyard_pytest", "api", "common", "workers", "scheduler", "launch")
+    files = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.*")}
+    sources = {name for name in files if name.endswith((".py", "py.typed"))}
+    packed = {name for name in small | large if name.endswith((".py", "py.typed"))}
+    examples = {name for name in packed if "/share/runyard/examples/" in name}
+    own = {name for name in sources if name.startswith(("runyard/", "runyard_pytest/"))}
+    assert {name for name in small if ".dist-info/" not in name} == own
+    assert packed - own - examples == {name.partition("/")[2] for name in sources - own}
 
 
 def test_the_examples_of_an_installation_are_found(installed: Path) -> None:
@@ -110,49 +139,120 @@ def test_a_document_that_is_not_there_is_not_called_out_of_step(installed: Path)
     assert "checkout" in checked.stderr
 
 
-def test_its_metadata_has_the_extras_and_asks_for_little_without_one(metadata: Message) -> None:
-    needs = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+def test_the_metadata_has_the_extras_and_asks_for_little_without_one(wheels: Wheels) -> None:
+    small = metadata(wheels.runyard)
+    needs = [Requirement(text) for text in small.get_all("Requires-Dist", [])]
     base = {str(canonicalize_name(need.name)) for need in needs if need.marker is None}
     assert base == {"httpx2", "orjson", "typing-extensions"}
     assert {
         "client", "cli", "typed", "server", "local", "postgres", "mysql", "s3", "openai", "anthropic", "google", "mcp",
         "files", "celery", "langgraph", "openai-agents", "pydantic-ai", "all",
-    } <= set(metadata.get_all("Provides-Extra", []))  # fmt: skip
-    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
-    assert metadata["Keywords"]
+    } <= set(small.get_all("Provides-Extra", []))  # fmt: skip
+    assert "Typing :: Typed" in small.get_all("Classifier", [])
+    assert small["Keywords"]
 
 
-def test_with_all_that_the_base_needs_it_has_less_than_ten_megabytes(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as packed:
-        own = sum(entry.file_size for entry in packed.infolist())
-    files = [file for name in distributions("client") for file in importlib.metadata.files(name) or []]
-    others = sum(Path(file.locate()).stat().st_size for file in files if file.suffix != ".pyc")
-    assert own > 2_000_000, "the server's source is in it"
-    assert others > 500_000
-    assert own + others < 10_000_000
+def test_each_asks_for_the_other_in_its_own_version(wheels: Wheels) -> None:
+    small, large = metadata(wheels.runyard), metadata(wheels.server)
+    assert small["Version"] == large["Version"]
+    assert large.get_all("Requires-Dist") == [f"runyard=={small['Version']}"]
+    needs = [text for text in small.get_all("Requires-Dist", []) if text.startswith("runyard-server")]
+    assert needs == [f'runyard-server=={small["Version"]}; extra == "cli"']
+    assert {"server", "all"} <= {
+        extra for extra in ("server", "all") if "runyard-server" in distributions(extra)
+    }
 
 
-def test_where_only_the_base_is_installed_the_client_is_imported_from_it(installed: Path) -> None:
-    heavy = ("sqlalchemy", "celery", "starlette", "pydantic")
-    code = f"import runyard, sys; runyard.Client; print(runyard.__file__, [m for m in {heavy} if m in sys.modules])"
-    done = python(code, PYTHONPATH=str(installed))
-    assert done.stdout.strip() == f"{installed / 'runyard' / '__init__.py'} []", done.stderr
+def test_a_client_takes_less_than_ten_megabytes_with_its_bytecode(client: Path) -> None:
+    files = [path for path in site_packages(client).rglob("*") if path.is_file()]
+    compiled = [path for path in files if path.suffix == ".pyc"]
+    assert len(compiled) > 150, "what pip compiles"
+    assert 3_000_000 < sum(path.stat().st_size for path in files) < 10_000_000
 
 
-def test_it_is_run_as_a_module_and_by_its_command(installed: Path, wheel: Path) -> None:
-    assert _python(installed, "-m", "runyard", "--version").stdout == "runyard 0.1.0\n"
-    with zipfile.ZipFile(wheel) as packed:
+def test_a_client_runs_an_agent_of_a_server(client: Path, floor: Floor) -> None:
+    heavy = (
+        "pydantic",
+        "sqlalchemy",
+        "celery",
+        "starlette",
+        "runyard_common",
+        "runyard_api",
+        "runyard_workers",
+    )
+    code = (
+        "import sys\nfrom runyard import AsyncClient, Client, Context, agent\n"
+        f"with Client({floor.api.url!r}, {floor.api.key!r}) as client:\n"
+        "    print(client.run('@test/double', {'number': 21}).result())\n"
+        f"print(Client.__module__, [name for name in {heavy} if name in sys.modules])"
+    )
+    done = _run(client, "-c", code)
+    assert done.stdout.splitlines() == ["42", "runyard.client []"], done.stderr
+
+
+def test_a_client_names_what_the_command_and_the_fixtures_of_tests_need(client: Path, tmp_path: Path) -> None:
+    refused = _run(client.with_name("runyard"), "up")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert 'pip install "runyard[cli]"' in refused.stderr
+    (tmp_path / "test_it.py").write_text("def test_it(runyard_run): runyard_run('echo')\n")
+    # pytest is this environment's, whose .pth files are not followed: no package of the checkout is found.
+    quick = [
+        "-q",
+        "-p",
+        "runyard",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
+    others = {"PYTHONPATH": sysconfig.get_path("purelib"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    ran = _run(client, "-m", "pytest", *quick, **others)
+    assert 'pip install "runyard[server]"' in ran.stdout, ran.stdout + ran.stderr
+    assert ran.returncode == 1
+
+
+def test_each_is_uninstalled_without_the_others_files(wheels: Wheels, tmp_path: Path) -> None:
+    python = virtualenv(tmp_path / "venv")
+    site = site_packages(python)
+    install(python, "--no-compile", *wheels)
+    small = {file for file in _files(site) if file.startswith(("runyard/", "runyard_pytest/", "runyard-"))}
+    pip(python, "uninstall", "--yes", "runyard-server")
+    assert _files(site) == small
+    assert "runyard/client.py" in small
+    pip(python, "uninstall", "--yes", "runyard")
+    assert _files(site) == set()
+
+
+def test_it_is_run_as_a_module_and_by_its_command(installed: Path, wheels: Wheels) -> None:
+    version = metadata(wheels.runyard)["Version"]
+    assert _python(installed, "-m", "runyard", "--version").stdout == f"runyard {version}\n"
+    with zipfile.ZipFile(wheels.runyard) as packed:
         (name,) = (name for name in packed.namelist() if name.endswith(".dist-info/entry_points.txt"))
         assert "runyard = runyard.__main__:main" in packed.read(name).decode()
 
 
+def _files(site: Path) -> set[str]:
+    return {path.relative_to(site).as_posix() for path in site.rglob("*") if path.is_file()}
+
+
 def _python(installed: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-    environ |= {"PYTHONPATH": str(installed), "RUNYARD_PORT": "0", "RUNYARD_HOME": str(installed / "home")}
+    own = {"PYTHONPATH": str(installed), "RUNYARD_PORT": "0", "RUNYARD_HOME": str(installed / "home")}
+    return _run(Path(sys.executable), *arguments, cwd=cwd or installed, **own)
+
+
+def _run(
+    program: Path, *arguments: str, cwd: Path | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RUNYARD_", "PYTEST_"))
+    }
     return subprocess.run(
-        [sys.executable, *arguments],
-        env=environ,
-        cwd=cwd or installed,
+        [program, *arguments],
+        env=environ | more,
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=100,

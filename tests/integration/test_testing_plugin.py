@@ -199,7 +199,7 @@ def test_a_project_uses_the_fixtures(tmp_path: Path) -> None:
     for name, text in PROJECT.items():
         (tmp_path / name).write_text(text)
     # By its module: an installation in this environment may be older than the entry point.
-    plugin = ["-p", "no:runyard", "-p", "runyard_launch.pytest_plugin"]
+    plugin = ["-p", "no:runyard", "-p", "runyard_pytest"]
     words = [sys.executable, "-m", "pytest", "-q", *plugin, "--rootdir", str(tmp_path)]
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, "1 passed" in ran.stdout) == (0, True), ran.stdout + ran.stderr
@@ -207,16 +207,16 @@ def test_a_project_uses_the_fixtures(tmp_path: Path) -> None:
 
 def test_the_plugin_imports_nothing_of_runyard() -> None:
     code = (
-        "import sys, runyard_launch.pytest_plugin\n"
+        "import sys, runyard_pytest\n"
         "print(sorted(name for name in sys.modules if name.startswith('runyard')))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "['runyard_launch', 'runyard_launch.pytest_plugin']"
+    assert ran.stdout.strip() == "['runyard_pytest']"
 
 
 def test_pytest_finds_the_fixtures_by_an_entry_point() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    assert project["project"]["entry-points"]["pytest11"] == {"runyard": "runyard_launch.pytest_plugin"}
+    assert project["project"]["entry-points"]["pytest11"] == {"runyard": "runyard_pytest"}
 
 
 def test_outcomes_compare_without_their_journals() -> None:

@@ -21,8 +21,8 @@ PAGES = (
     "performance", "recipes", "schedules", "security", "sizing", "ten-minutes", "upgrading",
 )  # fmt: skip
 OTHERS = (
-    "common/runyard_common", "api/runyard_api", "workers", "launch", "runyard", "scheduler", "tests", "tools",
-    "examples", "docs/console.md", "docs/fronts", "README.md", "SECURITY.md", "CONTRIBUTING.md",
+    "common/runyard_common", "api/runyard_api", "workers", "launch", "runyard", "runyard_pytest", "server", "scheduler",
+    "tests", "tools", "examples", "docs/console.md", "docs/fronts", "README.md", "SECURITY.md", "CONTRIBUTING.md",
 )  # fmt: skip
 COVERED = [*(f"docs/{page}.md" for page in PAGES), *OTHERS]
 #: Refused in names and in prose, and what to write instead.

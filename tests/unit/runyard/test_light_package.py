@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from runyard.__main__ import main
 from tests.partly_installed import distributions, python
 
 pytestmark = pytest.mark.processes
@@ -66,6 +67,8 @@ def test_a_project_of_agents_is_imported_where_only_the_base_is_installed() -> N
     ("use", "extra"),
     [
         ("from runyard.testing import run; run(total, {'lines': [1]})", "server"),
+        ("from runyard.testing import occurrences; occurrences('0 9 * * *')", "server"),
+        ("from runyard.testing import replay; replay(total, 'journal.json')", "server"),
         ("import runyard.json_types", "typed"),
         ("from runyard.json_form import convert; import datetime; convert(datetime.timedelta(1))", "typed"),
     ],
@@ -90,6 +93,21 @@ def test_the_command_without_its_extra_names_it_and_knows_its_version() -> None:
     assert refused.stderr.endswith('pip install "runyard[cli]".\n')
     error = json.loads(python(COMMAND, "tasks", "list", "--json").stderr)["error"]
     assert (error["code"], error["exit_code"]) == ("missing_extra", 2)
+
+
+def test_a_server_of_another_version_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "runyard.__main__.version", {"runyard": "0.3.0", "runyard-server": "0.2.0"}.__getitem__
+    )
+    monkeypatch.setattr(sys, "argv", ["runyard", "tasks", "list", "--json"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert (error["code"], error["exit_code"]) == ("versions_differ", 2)
+    assert "runyard is 0.3.0 and runyard-server 0.2.0" in error["message"]
+    assert 'pip install "runyard[server]==0.3.0"' in error["message"]
 
 
 @pytest.mark.parametrize("words", ["up", "worker", "doctor", "agents publish agents.py", "members list"])

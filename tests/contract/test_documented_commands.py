@@ -31,6 +31,7 @@ NOT_HERE = {
     "make ": "it installs and starts an installation, or runs this suite; tests/acceptance/test_up.py starts one",
     ".venv/bin/celery ": "they serve until they are stopped; a test of their own starts them",
     "pip install ": "what it installs is in this virtualenv already, and no index has runyard itself",
+    "uv pip install ": "the same with another installer",
     "kubectl ": "there is no cluster here; tests/unit/launch/test_kubernetes.py checks what is applied",
     "sudo ": "it changes the machine; tests/acceptance/test_systemd.py runs what the units start",
     "docker compose ": "there is no container engine here; tests/acceptance/test_compose.py starts what the file has",

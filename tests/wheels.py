@@ -29,8 +29,8 @@ def build(folder: Path) -> Wheels:
     old = source / "build" / "lib" / "runyard_api" / "old.py"
     old.parent.mkdir(parents=True)
     old.touch()
-    command = [*_PIP, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder]
-    subprocess.run([*command, source, source / "server"], check=True, timeout=300)
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*_PIP, "wheel", *options, source, source / "server"], check=True, timeout=300)
     (runyard,) = folder.glob("runyard-*.whl")
     (server,) = folder.glob("runyard_server-*.whl")
     return Wheels(runyard, server)

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from packaging.requirements import Requirement
@@ -209,7 +210,7 @@ def test_a_client_names_what_the_command_and_the_fixtures_of_tests_need(client: 
         str(tmp_path),
     ]
     others = {"PYTHONPATH": sysconfig.get_path("purelib"), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    ran = _run(client, "-m", "pytest", *quick, **others)
+    ran = _run(client, "-m", "pytest", *quick, more=others)
     assert 'pip install "runyard[server]"' in ran.stdout, ran.stdout + ran.stderr
     assert ran.returncode == 1
 
@@ -240,18 +241,18 @@ def _files(site: Path) -> set[str]:
 
 def _python(installed: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     own = {"PYTHONPATH": str(installed), "RUNYARD_PORT": "0", "RUNYARD_HOME": str(installed / "home")}
-    return _run(Path(sys.executable), *arguments, cwd=cwd or installed, **own)
+    return _run(Path(sys.executable), *arguments, cwd=cwd or installed, more=own)
 
 
 def _run(
-    program: Path, *arguments: str, cwd: Path | None = None, **more: str
+    program: Path, *arguments: str, cwd: Path | None = None, more: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess[str]:
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("RUNYARD_", "PYTEST_"))
     }
     return subprocess.run(
         [program, *arguments],
-        env=environ | more,
+        env={**environ, **more},
         cwd=cwd,
         capture_output=True,
         text=True,

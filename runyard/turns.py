@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from weakref import WeakSet
+
+#: Tasks that make a call for another which waits for them meanwhile: the two are one sequence of calls.
+STAND_INS: Final[WeakSet[Any]] = WeakSet()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Refused(Exception):
         self.status_code = answer.status
         self.headers = dict(answer.headers)
         self.model_name = model
+        self.met = answer.packed()  # for the journal
         try:
             self.body: Any = json.loads(answer.body)
         except ValueError:

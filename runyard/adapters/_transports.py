@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import httpx2
 from runyard.adapters._exchange import Answer, Exchange, Refused
 from runyard.context import BlockingContext, Context
 from runyard.errors import FAILURE, AgentError
-from runyard.turns import ModelTurn
+from runyard.turns import STAND_INS, ModelTurn
 
 
 class _Call:
@@ -32,15 +32,24 @@ class _Call:
     def met(self, error: Exception) -> Exception:
         """Note a failure of the call."""
         self._met = error
+        if isinstance(error, httpx2.TransportError):
+            error.met = {"error": type(error).__name__, "message": str(error)}  # type: ignore[attr-defined]
         return error
 
     def failed(self, failure: AgentError) -> httpx2.Response:
-        """The client gets what it would without a journal: the answer, or the error of its HTTP library."""
+        """The client gets what it would without a journal: the answer, or the error of its HTTP library. So it does
+        on a replay, where the journal has what the call met."""
         self._request.extensions[FAILURE] = failure
         if isinstance(self._met, Refused):
             return self._met.answer.response()
         if self._met is not None:
             raise self._met from failure
+        met: Mapping[str, Any] = getattr(failure, "met", None) or {}
+        if "status" in met:
+            return Answer.unpacked(met).response()
+        kind = getattr(httpx2, str(met.get("error")), None)
+        if isinstance(kind, type) and issubclass(kind, httpx2.TransportError):
+            raise kind(met["message"], request=self._request) from failure
         raise failure
 
 
@@ -59,6 +68,7 @@ class JournaledTransport(httpx2.AsyncBaseTransport):
         begun: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         turn = asyncio.create_task(self._turn(call, begun, pieces))
+        STAND_INS.add(turn)
         turn.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             await asyncio.wait({turn, begun}, return_when=asyncio.FIRST_COMPLETED)

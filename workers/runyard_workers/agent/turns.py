@@ -30,7 +30,7 @@ from runyard_workers.agent.failures import LimitReached
 from runyard_workers.agent.plan import MOST_TURNS
 from runyard_workers.agent.prices import PriceList, Tokens
 from runyard_workers.agent_code import values
-from runyard_workers.agent_code.exceptions import represented, within
+from runyard_workers.agent_code.exceptions import Described, represented, within
 from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts import spans, user_code
 from runyard_workers.attempts.attempt import Attempt, Suspended
@@ -184,6 +184,11 @@ class Turns:
             raise
         except Exception as error:
             failure = await in_engine_thread(_translated, error)
+            met = (error.described.get("state") or {}) if isinstance(error, Described) else vars(error)
+            if (
+                failure is not None and "met" in met
+            ):  # a client of `Context.client` is given the same on a replay
+                failure.met = met["met"]  # type: ignore[attr-defined]
             if failure is None:
                 within(error, f"model turn {values.shown(step.name)}")
                 raise

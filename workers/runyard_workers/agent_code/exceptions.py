@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from runyard import json_form
-from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
+from runyard.errors import FAILURE, AbnormalExit, AgentError, Cancelled, Suspension
 
 LONGEST_TEXT: Final = 2000  # characters
 _MOST_INNER: Final = 5  # errors of a group that are shown
@@ -204,10 +204,19 @@ def failed_step(error: BaseException | None) -> str | None:
         if error is None:
             return None
         try:
-            found = getattr(error, _STEP, None)
+            found = getattr(error, _STEP, None) or getattr(met_by_client(error), _STEP, None)
         except BaseException:  # noqa: BLE001 - attributes are its author's code
             return None
         if isinstance(found, str):
             return found
         error = error.__cause__
     return None
+
+
+def met_by_client(error: BaseException) -> AgentError | None:
+    """What a client of `Context.client` noted about the call whose error this is, in its library's terms."""
+    try:
+        found = error.request.extensions[FAILURE]  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - most errors have no request, and one may have any
+        return None
+    return found if isinstance(found, AgentError) else None

@@ -7,12 +7,20 @@ from dataclasses import replace
 from typing import Any, Final
 
 from runyard import json_form
-from runyard.errors import FAILURE, AgentError, JournalMismatch, ProviderError
+from runyard.errors import AgentError, JournalMismatch, ProviderError
 from runyard.json_form import NotJson
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
 from runyard_common.values.errors import RunyardError
-from runyard_workers.agent_code.exceptions import Described, abnormal, kind_of, shortened, summary, text_of
+from runyard_workers.agent_code.exceptions import (
+    Described,
+    abnormal,
+    kind_of,
+    met_by_client,
+    shortened,
+    summary,
+    text_of,
+)
 from runyard_workers.agent_code.tracebacks import rendered
 
 #: Largest details of an error, in bytes of JSON text; a longer one is left out and named.
@@ -70,12 +78,9 @@ def _met_by_client(error: BaseException) -> AgentError | None:
     for _ in range(_MOST_CAUSES):
         if one is None:
             return None
-        try:
-            found = getattr(one, "request").extensions[FAILURE]  # noqa: B009 - an attribute that may raise anything
-        except Exception:  # noqa: BLE001 - most errors have no request
-            one = one.__cause__
-            continue
-        return found if isinstance(found, AgentError) else None
+        if (found := met_by_client(one)) is not None:
+            return found
+        one = one.__cause__
     return None
 
 

@@ -62,8 +62,8 @@ class Replay:
     """The journal as one attempt meets it. Entries made by the attempt itself are added as they are written."""
 
     __slots__ = (
-        "_asked", "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order", "_places",
-        "_pos", "_redact", "_task", "_values",
+        "_asked", "_asks", "_concurrent", "_counts", "_entries", "_inside", "_keeps_values", "_left", "_order",
+        "_places", "_pos", "_redact", "_task", "_values",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,7 @@ class Replay:
         self._asked: dict[
             str, dict[str, JournalEntry]
         ] = {}  # turns that are found by what they ask, unused ones
+        self._asks: dict[str, int] = {}  # calls of such turns in this attempt
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
         self._concurrent = any((entry.detail or {}).get(CONCURRENT) for entry in journal)
@@ -108,18 +109,19 @@ class Replay:
 
     def asked_key(self, name: str, asked: str) -> str:
         """As `key`, of a turn that is found by what it asks: calls side by side come in any order. One that asks what
-        no turn on record asked takes the first of them where each was asked alone: times and random numbers may be part
-        of a request."""
+        no turn on record asked takes the one of its place where each was asked alone: times and random numbers may be
+        part of a request. One in whose place nothing is on record had failed, or was cut off: it is asked again."""
         base = _fitting(SCOPE.get() + self._redact(name))
         if base not in self._asked:
             there = [entry for entry in self.entries if entry.key.rpartition("#")[0] == base]
             self._asked[base] = {entry.key: entry for entry in there}
             self._counts[base] = max((int(entry.key.rpartition("#")[2]) for entry in there), default=0)
+        place = self._asks[base] = self._asks.get(base, 0) + 1
         turns = self._asked[base]
         details = {key: entry.detail or {} for key, entry in turns.items()}
         found = next((key for key, detail in details.items() if detail.get(ASKED) == asked), None)
         if found is None and not any(TOGETHER in detail for detail in details.values()):
-            found = next(iter(turns), None)
+            found = next((key for key in turns if key == f"{base}#{place}"), None)
         if found is None:
             self._counts[base] += 1
             return f"{base}#{self._counts[base]}"

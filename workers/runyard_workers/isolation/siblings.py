@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakSet, ref
 
+from runyard.turns import STAND_INS
+
 #: Turns of the loop in which nothing can run before that counts. A result takes some to pass from task to task
 #: through `gather`, `shield` or `wait_for`, and no task can run in those.
 _QUIET_TURNS: Final = 5
@@ -65,8 +67,10 @@ class Siblings:
 
     @property
     def several(self) -> bool:
-        """Whether more than one task runs the attempt's code."""
-        return self._others is not None and any(not task.done() for task in self._others)
+        """Whether more than one task runs the attempt's code: one that waits for another which asks for it is none."""
+        return self._others is not None and any(
+            not task.done() and task not in STAND_INS for task in self._others
+        )
 
     def _tasks(self) -> set[asyncio.Task[Any]]:
         first = None if self._first is None else self._first()

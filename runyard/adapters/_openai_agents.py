@@ -19,17 +19,9 @@ try:
         Agent,
         AgentOutputSchema,
         AgentsException,
-        InputGuardrailTripwireTriggered,
-        MaxTurnsExceeded,
-        ModelBehaviorError,
-        ModelRefusalError,
         ModelTimeoutError,
         MultiProvider,
-        OutputGuardrailTripwireTriggered,
         RunResult,
-        ToolInputGuardrailTripwireTriggered,
-        ToolOutputGuardrailTripwireTriggered,
-        UserError,
     )
     from agents.models import _openai_shared
     from agents.run import AgentRunner, get_default_agent_runner, set_default_agent_runner
@@ -39,24 +31,16 @@ except ImportError as missing:
         "openai_agents() needs the OpenAI Agents SDK 0.24: pip install 'runyard[openai-agents]'."
     ) from missing
 
-from runyard import json_form
 from runyard.adapters._openai_agents_checks import check_declaration
+from runyard.adapters._openai_agents_errors import meant_by
 from runyard.adapters._openai_agents_journal import JOURNAL, Journal
 from runyard.adapters._openai_agents_session import RunSession
 from runyard.adapters.clients import shared_connections
-from runyard.json_form import NotJson
 
 #: Makes something of the context of a run and its arguments.
 Maker = Callable[[Context, Any], Any | Awaitable[Any]]
 #: Options by which the provider keeps the conversation, which has no session then.
 _SERVER_SIDE: Final = ("previous_response_id", "auto_previous_response_id", "conversation_id")
-_TOOL_FAILED: Final = "Error running tool"
-_GUARDRAILS: Final = (
-    InputGuardrailTripwireTriggered,
-    OutputGuardrailTripwireTriggered,
-    ToolInputGuardrailTripwireTriggered,
-    ToolOutputGuardrailTripwireTriggered,
-)
 
 
 class OpenAIAgents:
@@ -108,7 +92,8 @@ class OpenAIAgents:
         Several runs of one or several agents in one run of Runyard are journaled in their order. Without a `session`
         the items of the run's own conversation are used, if it belongs to one.
 
-        Raises `AgentError` max_turns, guardrail_tripped, model_refused and model_behavior, and what tools raise.
+        Raises the library's exceptions, which are `AgentError` max_turns, guardrail_tripped, model_refused and
+        model_behavior, too, and what tools raise.
         """
         if not isinstance(ctx, Context):
             raise TypeError(
@@ -126,7 +111,7 @@ class OpenAIAgents:
             await ctx.model_turn(self.agent.name, partial(_raise, error))
             raise
         except AgentsException as error:
-            meant = _meant(error)
+            meant = meant_by(error)
             raise meant from (error if isinstance(meant, AgentError) else meant.__cause__)
         finally:
             JOURNAL.reset(token)
@@ -231,32 +216,6 @@ async def _made(make: Maker, ctx: Context, args: Any) -> Any:
 
 def _raise(error: Exception) -> NoReturn:
     raise error
-
-
-def _meant(error: AgentsException) -> Exception:
-    """What a failure of the library's means for the run: a repetition would meet the same, since it is on record."""
-    if isinstance(error, UserError) and str(error).startswith(_TOOL_FAILED):
-        return error.__cause__ if isinstance(error.__cause__, Exception) else error
-    if isinstance(error, MaxTurnsExceeded):
-        return AgentError(str(error), code="max_turns")
-    if isinstance(error, ModelRefusalError):
-        return AgentError(str(error), code="model_refused")
-    if isinstance(error, ModelBehaviorError):
-        return AgentError(str(error), code="model_behavior")
-    if isinstance(error, _GUARDRAILS):
-        result: Any = getattr(error, "guardrail_result", error)
-        name = result.guardrail.get_name()
-        try:
-            info = json_form.convert(result.output.output_info)
-        except NotJson:
-            info = str(result.output.output_info)
-        return AgentError(
-            f"The guardrail {name} stopped the run.",
-            code="guardrail_tripped",
-            guardrail=name,
-            output_info=info,
-        )
-    return error
 
 
 def _output_schema(agent: Agent[Any]) -> dict[str, Any] | None:

@@ -9,17 +9,21 @@ import pytest
 from agents import (
     Agent,
     AgentOutputSchema,
+    GuardrailFunctionOutput,
+    InputGuardrailTripwireTriggered,
     LocalShellTool,
+    MaxTurnsExceeded,
     ModelRetrySettings,
     ModelSettings,
     Runner,
     function_tool,
+    input_guardrail,
     retry_policies,
     set_default_openai_api,
 )
 from agents.models import _openai_shared
 
-from runyard import agent, authoring
+from runyard import Context, agent, authoring
 from runyard.adapters import openai_agents
 from runyard.testing import run
 from tests.fakes.model_server import ModelServer, Reply, calls, fail, reply, results_of
@@ -92,6 +96,41 @@ def test_a_failure_has_its_own_code_and_cause(
     assert (outcome.error["code"], outcome.error["cause"]) == (code, cause), outcome.error
     if code == "agent_error":
         assert outcome.error["message"].startswith("ValueError: invalid literal")
+
+
+def test_code_around_a_run_catches_the_librarys_own_exceptions(model: ModelServer) -> None:
+    @input_guardrail
+    async def on_topic(context: Any, asked: Any, given: Any) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput({"about": given}, tripwire_triggered=given == "Weather?")
+
+    @function_tool
+    def look() -> str:
+        return "again"
+
+    @agent("catching")
+    async def catching(ctx: Context, args: Any) -> list[Any]:
+        adapted = openai_agents(chat(tools=[look], input_guardrails=[on_topic]))
+
+        async def ask() -> Any:
+            return await adapted.run(ctx, "Weather?")
+
+        found = []
+        try:
+            await ctx.step("ask", ask)
+        except InputGuardrailTripwireTriggered as error:
+            found.append(str(error))
+        try:
+            await adapted.run(ctx, "Lamps?", max_turns=1)
+        except MaxTurnsExceeded as error:
+            found.append(error.message)
+        return found
+
+    model.answer(calls(look={}))
+    outcome = run(catching, crash_after=3)
+    assert outcome.output == ["The guardrail on_topic stopped the run.", "Max turns (1) exceeded"], (
+        outcome.error
+    )
+    assert outcome.attempts == 2
 
 
 @pytest.mark.parametrize("api", ["chat_completions", "responses"])

@@ -70,6 +70,7 @@ SERVER = {
     "webhooks rotate": NOWHERE,
     "webhooks delete": NOWHERE,
     "webhooks deliveries": "",
+    "webhooks attempts": NOWHERE,
     "webhooks redeliver": NOWHERE,
     "webhooks replay": NOWHERE,
     "limits list": "",
@@ -126,6 +127,7 @@ MISSING = {
         for one in ("test", "enable", "rotate", "replay", "delete")
     },
     "webhooks deliveries": (NOWHERE, "webhook_not_found"),
+    "webhooks attempts": (NOWHERE, "delivery_not_found"),
     "webhooks redeliver": (NOWHERE, "delivery_not_found"),
     "limits delete": (NOWHERE, "limit_not_found"),
     "workers drain": (NOWHERE, "worker_not_found"),

@@ -74,6 +74,13 @@ async def test_a_dead_delivery_does_not_hold_back_those_behind_it(database_url: 
         again = site.transact(lambda tx: redeliveries.redeliver(tx, site.org, dead.id, "test"))
         assert again.state == "pending"
         await site.settled(3, state="success")
+        with site.store.read() as conn:
+            kept = delivery_log.attempts(OrgScope(conn, site.org), dead.id)
+        assert [(one["attempt"], one["status_code"], one["error"]) for one in kept] == [
+            (1, 404, "http_404"),
+            (1, 200, None),
+        ]
+        assert kept[0]["at"] <= kept[1]["at"]
         assert receiver.received[-1].event_id == receiver.received[0].event_id
 
 
@@ -185,7 +192,7 @@ async def test_an_outcome_that_comes_after_its_lease_changes_nothing(database_ur
 def _late(row: Any) -> Settled:
     out = Outgoing(
         row.id, row.org_id, row.task_id, row.endpoint_id, row.receiver, row.order_key, row.event_id,
-        row.event_type, row.url, row.host, row.body, row.attempt, "native", None, b"", None, False, 0.0,
+        row.event_type, row.url, row.host, row.body, row.attempt, None, "native", None, b"", None, False, 0.0,
     )  # fmt: skip
     return Settled(out, "another deliverer", "dead", error="late")
 

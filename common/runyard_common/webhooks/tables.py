@@ -103,5 +103,7 @@ class Delivery(c.Table):
     latency_ms = c.integer32(nullable=True)
     error = c.text(nullable=True)
     answer = c.text(nullable=True)  # first bytes of the receiver's answer
+    # [{attempt, at, status_code, latency_ms, error}], the newest last: what came of its attempts
+    attempts = c.json()
     created_at = c.instant()
     updated_at = c.instant()

@@ -25,6 +25,9 @@ _DELIVERIES = {
     "id": "delivery", "event_type": "event", "state": "state", "attempt": "attempts", "status_code": "answer",
     "task_id": "task", "error": "error", "created_at": "made",
 }  # fmt: skip
+_ATTEMPTS = {
+    "attempt": "attempt", "at": "over", "status_code": "answer", "latency_ms": "ms", "error": "error",
+}  # fmt: skip
 #: States of a delivery that is not tried again by itself.
 _SETTLED: Final = ("success", "dead")
 
@@ -168,6 +171,19 @@ def deliveries(
     with connected(url, key_file) as client:
         found = rows(client, path, limit, state=state)
     print_rows(found, _DELIVERIES, as_json)
+
+
+@app.command()
+def attempts(
+    delivery: Annotated[str, typer.Argument(help="The delivery's id (`runyard webhooks deliveries`).")],
+    url: Url = "",
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what came of a delivery's attempts, the newest last."""
+    with connected(url, key_file) as client:
+        found = ask(client, "GET", at("/deliveries/{}", delivery))
+    print_rows(found["attempts"], _ATTEMPTS, as_json)
 
 
 @app.command()

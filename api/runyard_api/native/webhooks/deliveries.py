@@ -92,10 +92,23 @@ class Delivery(schemas.Shape):
     updated_at: str
 
 
+class DeliveryAttempt(schemas.Shape):
+    """What came of one attempt."""
+
+    attempt: int = Field(description="Its number; it begins again with 1 where the delivery is sent again.")
+    at: str = Field(description="When it was over.")
+    status_code: int | None
+    latency_ms: int | None
+    error: str | None
+
+
 class DeliveryWhole(Delivery):
-    """A delivery with its payload."""
+    """A delivery with its payload and its attempts."""
 
     payload: Any
+    attempts: list[DeliveryAttempt] = Field(
+        description="The newest last, 20 at most. One whose process died came to nothing, and is not there."
+    )
 
 
 class DeliveryPage(schemas.Page):
@@ -202,20 +215,22 @@ async def redeliver_many(call: Call) -> Response:
 @routes.get(
     "/deliveries/{delivery_id}",
     "webhooks:read",
-    answers=[Answer(200, "The delivery, with its payload.", DeliveryWhole)],
+    answers=[Answer(200, "The delivery, with its payload and attempts.", DeliveryWhole)],
 )
 async def get_delivery(call: Call) -> Response:
-    """Read a delivery. Links to answer a question are left out of its payload."""
-    row, body = await call.read(_whole, call.params["delivery_id"])
+    """Read a delivery, with what came of each attempt. Links to answer a question are left out of its payload."""
+    row, body, tried = await call.read(_whole, call.params["delivery_id"])
     payload = orjson.loads(without_links(body, row.event_id))
-    return reply(delivery_json(_shown(call, row)) | {"payload": _payload_for(call.principal, payload)})
+    attempts = [one | {"at": when(one["at"])} for one in tried]
+    more = {"payload": _payload_for(call.principal, payload), "attempts": attempts}
+    return reply(delivery_json(_shown(call, row)) | more)
 
 
-def _whole(scope: OrgScope, delivery_id: str) -> tuple[DeliveryRow, str]:
+def _whole(scope: OrgScope, delivery_id: str) -> tuple[DeliveryRow, str, list[dict[str, Any]]]:
     row, body = delivery_log.get(scope, delivery_id), delivery_log.body(scope, delivery_id)
     if row is None or body is None:
         raise NotFound("There is no such delivery.", code="delivery_not_found", field="delivery_id")
-    return row, body
+    return row, body, delivery_log.attempts(scope, delivery_id)
 
 
 def _shown(call: Call, row: DeliveryRow) -> DeliveryRow:

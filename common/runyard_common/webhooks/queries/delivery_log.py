@@ -68,6 +68,12 @@ def body(scope: OrgScope, delivery_id: str) -> str | None:
     return found
 
 
+def attempts(scope: OrgScope, delivery_id: str) -> list[dict[str, Any]]:
+    """What came of the attempts of a delivery of the organisation, the newest last."""
+    query = select(Delivery.attempts).where(Delivery.id == delivery_id, Delivery.org_id == scope.org_id)
+    return scope.conn.execute(query).scalar() or []
+
+
 def page(scope: OrgScope, wanted: Filter, limit: int, before: str | None = None) -> list[DeliveryRow]:
     """Deliveries of an organisation, newest first, older than the one with the id `before`."""
     each = [replace(wanted, states=(state,)) for state in set(wanted.states or ())]

@@ -15,12 +15,16 @@ from runyard_common.webhooks.rules.delivery_budget import Head
 
 #: Receivers looked at in one go; with more, several goes take turns.
 RECEIVERS: Final = 500
+#: Attempts that a delivery keeps, the newest: more than a webhook of ours is tried, unless it is sent again by hand.
+ATTEMPTS_KEPT: Final = 20
+#: Letters of the error of one.
+_ERROR_KEPT: Final = 200
 _LOCK: Final = 0x52796456  # one claim at a time, so that no receiver's limits are overdrawn
 
 
 @dataclass(frozen=True, slots=True)
 class DueDelivery:
-    """A delivery that is due. `attempt` counts the attempts begun."""
+    """A delivery that is due. `attempt` counts the attempts begun, `attempts` are those that came to something."""
 
     id: str
     org_id: str
@@ -34,6 +38,7 @@ class DueDelivery:
     host: str
     body: str
     attempt: int
+    attempts: list[dict[str, Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +173,7 @@ def settle(tx: Tx, outcomes: Sequence[Settled]) -> None:
             latency_ms=bindparam("latency"),
             error=bindparam("why"),
             answer=bindparam("reply"),
+            attempts=bindparam("all"),
             lease_owner=None,
             lease_until=None,
             updated_at=tx.now,
@@ -189,6 +195,17 @@ def _outcome(tx: Tx, c: Settled) -> dict[str, Any]:
         "latency": c.latency_ms,
         "why": c.error,
         "reply": c.answer,
+        "all": [*(c.sent.attempts or ()), _attempt(tx, c)][-ATTEMPTS_KEPT:],
+    }
+
+
+def _attempt(tx: Tx, c: Settled) -> dict[str, Any]:
+    return {
+        "attempt": c.sent.attempt,
+        "at": tx.now,
+        "status_code": c.status_code,
+        "latency_ms": c.latency_ms,
+        "error": c.error[:_ERROR_KEPT] if c.error else None,
     }
 
 

@@ -29,8 +29,8 @@ def outgoing(**values: Any) -> Outgoing:
     base: dict[str, Any] = {
         "id": "d1", "org_id": "o1", "task_id": "t1", "endpoint_id": "wh_1", "receiver": "wh_1", "order_key": "k",
         "event_id": "evt_1", "event_type": "run.completed", "url": "https://a.example/", "host": "a.example",
-        "body": '{"a":1}', "attempt": 1, "style": "native", "headers": None, "secret": SEALER.seal(SECRET),
-        "old_secret": None, "failing": False, "wait_s": 0.0,
+        "body": '{"a":1}', "attempt": 1, "attempts": None, "style": "native", "headers": None,
+        "secret": SEALER.seal(SECRET), "old_secret": None, "failing": False, "wait_s": 0.0,
     }  # fmt: skip
     return Outgoing(**base | values)
 

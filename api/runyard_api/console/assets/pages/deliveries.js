@@ -89,6 +89,9 @@ async function details(short) {
     ["Answered", d.status_code && `${d.status_code} in ${d.latency_ms} ms`]].filter(([, value]) => value);
   await dialog(d.event_type, (close) => [h("p", {}, badgeOf(d), " ", outcome(d)),
     h("dl", { class: "facts" }, facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    d.attempts.length > 0 && [h("h3", {}, "Attempts"), stacked("Attempts", ["Attempt", "Over", "Answer", "Took", "Error"],
+      d.attempts.map((one) => [`${one.attempt}`, when(one.at), `${one.status_code ?? "–"}`,
+        one.latency_ms == null ? "–" : `${one.latency_ms} ms`, one.error ?? ""]), "wrap")],
     h("h3", {}, "What was sent"), json(d.payload), d.answer && [h("h3", {}, "What was answered"), json(d.answer)],
     h("div", { class: "actions" }, button("Close", () => close(), "primary"))].flat().filter(Boolean));
 }

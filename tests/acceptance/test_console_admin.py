@@ -144,6 +144,7 @@ def test_a_webhook_from_its_making_to_its_end(page: Page, stack: Stack, receiver
     first = page.locator("main tbody tr").first
     press(first, "Details")
     expect(dialog).to_contain_text("test.ping")
+    expect(dialog.get_by_role("region", name="Attempts")).to_contain_text("200")
     assert violations(page) == []
     press(dialog, "Close")
     press(first, "Redeliver")

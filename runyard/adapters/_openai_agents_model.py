@@ -137,9 +137,9 @@ class JournaledModel(Model):
     async def _turn(self, request: _Request, ask: Callable[[], Awaitable[ModelResponse]]) -> ModelResponse:
         journal, name = self.journal, ASKING.get()
         await journal.before(request.tools, request.items)
-        asked = partial(self._ask, request, ask)
+        call = partial(self._ask, request, ask)
         try:
-            value = await journal.ctx.model_turn(name, asked, agent=journal.whose(name))
+            value = await journal.ctx.model_turn(name, call, agent=journal.whose(name), asked=request.asked)
         except AgentError as failure:
             journal.failed(failure)
             raise
@@ -194,6 +194,12 @@ class _Request:
     def items(self) -> Any:
         """The conversation."""
         return self._given.get("input")
+
+    @property
+    def asked(self) -> str:
+        """What is asked, as a text: it tells this turn from those of another run at the same time."""
+        asked = [self._given.get("system_instructions"), self.items]
+        return json.dumps(asked, sort_keys=True, default=str)
 
     async def tried(self, ask: Callable[[], Awaitable[ModelResponse]]) -> ModelResponse:
         """Ask, again where the agent's settings have it so."""

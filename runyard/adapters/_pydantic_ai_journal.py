@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterable, Mapping, Sequence
 from functools import partial
+from hashlib import blake2s
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -57,6 +58,8 @@ from runyard.turns import ModelTurn, ToolCall, ToolResult
 _REPORT_END: Final = ("openai", "anthropic", "google", "google-gla", "google-vertex")
 #: Kinds of results that are none yet: a person's word comes first.
 _DEFERRED: Final = ("approval", "deferred")
+#: What a message has of the attempt that made it.
+_PASSING: Final = ("timestamp", "run_id", "conversation_id")
 _CONTENT: Final = TypeAdapter(list[UserContent])
 
 
@@ -70,6 +73,7 @@ class Journal(AbstractCapability[Any]):
         self._name = name
         self._effects = effects
         self._open: dict[str, ToolCallPart] = {}  # calls of the last turn that have no result in the log yet
+        self._asked = ""  # what the run has asked and was answered, as a digest
         self.live = False  # whether the model is answering now
 
     def get_ordering(self) -> CapabilityOrdering:
@@ -85,10 +89,16 @@ class Journal(AbstractCapability[Any]):
         await self.close_refused(ctx.messages)
         parameters = request_context.model_request_parameters
         check_offered(self._effects, [tool.name for tool in parameters.function_tools])
+        # What this run asked tells its turns from those of another, which may run at the same time.
+        self._asked = self._asked or _digest(
+            _lasting(ModelMessagesTypeAdapter.dump_python(request_context.messages, mode="json"))
+        )
+        ask = partial(self._ask, request_context, handler)
         try:
-            value = await self._ctx.model_turn(self._name, partial(self._ask, request_context, handler))
+            value = await self._ctx.model_turn(self._name, ask, asked=self._asked)
         finally:
             self.live = False
+        self._asked = _digest([self._asked, value])
         (response,) = ModelMessagesTypeAdapter.validate_python(value)
         assert isinstance(response, ModelResponse)
         outputs = _outputs(request_context)
@@ -207,6 +217,19 @@ class StreamingJournal(Journal):
             if self.live and (text := _text(event)):
                 await self._ctx.token(text)
             yield event
+
+
+def _digest(value: Any) -> str:
+    return blake2s(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _lasting(value: Any) -> Any:
+    """What is the same in a replay of messages in JSON form."""
+    if isinstance(value, list):
+        return [_lasting(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _lasting(one) for key, one in value.items() if key not in _PASSING}
+    return value
 
 
 def _text(event: AgentStreamEvent) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -81,7 +82,10 @@ class Turns:
         self._attempt = attempt
         self._turn = 0  # model turns that were begun, in all attempts
         self._calls: dict[str, int] = {}  # the turn that made each call
-        self._under_way = self._begun = 0  # turns of this attempt
+        self._under_way, self._begun = (
+            Counter[str](),
+            Counter[str](),
+        )  # turns of this attempt, by name and scope
         for entry in attempt.replay.entries:
             if entry.kind in ("model", UNORDERED):
                 self._note(entry.detail)
@@ -112,11 +116,13 @@ class Turns:
         return await self._attempt.first(step, partial(self._ask, call, agent, suspend))
 
     async def _ask(self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step) -> Any:
-        self._under_way, self._begun = self._under_way + 1, self._begun + 1
+        name = step.key.rpartition("#")[0]
+        self._under_way[name] += 1
+        self._begun[name] += 1
         try:
-            return await self._counted_turn(call, agent, suspend, step, self._begun)
+            return await self._counted_turn(call, agent, suspend, step, self._begun[name])
         finally:
-            self._under_way -= 1
+            self._under_way[name] -= 1
 
     async def _counted_turn(
         self, call: Callable[[], Any], agent: str | None, suspend: Suspend, step: Step, place: int
@@ -136,7 +142,8 @@ class Turns:
             "seconds": seconds,
         }
         detail = {**(step.detail or {}), _TURN: number, _CALLS: [one.id for one in turn.tool_calls]}
-        if ASKED in detail and (self._under_way > 1 or self._begun > place):
+        name = step.key.rpartition("#")[0]
+        if ASKED in detail and (self._under_way[name] > 1 or self._begun[name] > place):
             detail[TOGETHER] = True
         logged = (*_logged(turn, number, agent), events.model_turn(number, agent, used, more))
         entry = attempt.ending(replace(step, name=used.model, detail=detail), value, events=logged)

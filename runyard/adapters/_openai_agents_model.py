@@ -197,7 +197,7 @@ class _Request:
 
     @property
     def asked(self) -> str:
-        """What is asked, as a text: it tells this turn from those of another run at the same time."""
+        """What is asked, as a text: by it this turn is found among those of other runs at the same time."""
         asked = [self._given.get("system_instructions"), self.items]
         return json.dumps(asked, sort_keys=True, default=str)
 

@@ -59,7 +59,7 @@ _REPORT_END: Final = ("openai", "anthropic", "google", "google-gla", "google-ver
 #: Kinds of results that are none yet: a person's word comes first.
 _DEFERRED: Final = ("approval", "deferred")
 #: What a message has of the attempt that made it.
-_PASSING: Final = ("timestamp", "run_id", "conversation_id")
+_OF_ATTEMPT: Final = ("timestamp", "run_id", "conversation_id")
 _CONTENT: Final = TypeAdapter(list[UserContent])
 
 
@@ -89,9 +89,9 @@ class Journal(AbstractCapability[Any]):
         await self.close_refused(ctx.messages)
         parameters = request_context.model_request_parameters
         check_offered(self._effects, [tool.name for tool in parameters.function_tools])
-        # What this run asked tells its turns from those of another, which may run at the same time.
+        # By what this run asked its turns are found among those of another, which may run at the same time.
         self._asked = self._asked or _digest(
-            _lasting(ModelMessagesTypeAdapter.dump_python(request_context.messages, mode="json"))
+            _stable(ModelMessagesTypeAdapter.dump_python(request_context.messages, mode="json"))
         )
         ask = partial(self._ask, request_context, handler)
         try:
@@ -223,12 +223,12 @@ def _digest(value: Any) -> str:
     return blake2s(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _lasting(value: Any) -> Any:
+def _stable(value: Any) -> Any:
     """What is the same in a replay of messages in JSON form."""
     if isinstance(value, list):
-        return [_lasting(one) for one in value]
+        return [_stable(one) for one in value]
     if isinstance(value, dict):
-        return {key: _lasting(one) for key, one in value.items() if key not in _PASSING}
+        return {key: _stable(one) for key, one in value.items() if key not in _OF_ATTEMPT}
     return value
 
 

@@ -58,7 +58,7 @@ FORBIDDEN = {
 }
 #: Modules that each may load for that, libraries' and its own: a twentieth more than it does.
 MOST_MODULES = {
-    "runyard_api": 1_090,  # metrics of each process and traces since
+    "runyard_api": 1_100,  # metrics of each process, traces and their wake-ups since
     "runyard_scheduler": 755,  # statistics since
     "runyard_workers": 1_250,  # waits, processes, state, compensation and secrets of agents since
     "runyard_launch.supervisor.up": 355,

@@ -169,6 +169,34 @@ def test_an_index_on_a_growing_table_is_made_while_writers_go_on(fresh_database:
     db.close()
 
 
+@pytest.mark.postgres
+def test_one_that_waits_for_another_has_no_transaction_that_an_index_would_wait_for(
+    fresh_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(fresh_database().replace("postgresql://", "postgresql+psycopg://", 1))
+    monkeypatch.setattr(migrate, "_LOCK_PAUSE", 0.1)
+    idle: set[object] = set()
+    query = text(
+        "SELECT state_change FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' "
+        "AND pid NOT IN (pg_backend_pid(), :other)"
+    )
+
+    def came_to_an_end_again_and_again() -> bool:
+        with db.read() as conn:
+            idle.update(conn.execute(query, {"other": holder}).scalars())
+        return len(idle) > 5
+
+    with db.begin() as other:
+        other.execute(text(f"SELECT pg_advisory_xact_lock({migrate._LOCK})"))
+        holder = other.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        waiting = threading.Thread(target=migrate.upgrade, args=(db, "0001"))
+        waiting.start()
+        wait_until(came_to_an_end_again_and_again)
+    waiting.join(50)
+    assert migrate.revisions(db)[0] == "0001"
+    db.close()
+
+
 def _waiting_for_index(db: Database) -> bool:
     with db.read() as conn:
         query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONC%' AND wait_event = 'virtualxid'"

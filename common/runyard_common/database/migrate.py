@@ -98,17 +98,27 @@ def _run(db: Database, work: Callable[[Connection], None]) -> None:
         return
     own = Database(db.url, pool_size=2, limits=_LIMITS)
     try:
-        with own.engine.connect() as lock, lock.begin():
-            own.set_limits(lock)
-            # A concurrent index waits for every older snapshot. A statement that waits has one, and so has a
-            # transaction whose last statement had parameters, or came in a pipeline: so the lock is asked for in turns,
-            # and plainly.
-            while not lock.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar_one():
+        with own.engine.connect() as lock:
+            while not _run_exclusively(own, lock, work):
                 time.sleep(_LOCK_PAUSE)
-            event.listen(own.engine, "begin", own.set_limits)
-            _run_patiently(own, work)
     finally:
         own.close()
+
+
+def _run_exclusively(own: Database, lock: Connection, work: Callable[[Connection], None]) -> bool:
+    """Migrate, unless another process does.
+
+    A concurrent index waits for the end of every transaction that had an older snapshot when it looked. A statement has
+    one, and so has a transaction whose last statement had parameters, or came in a pipeline: so the lock is asked for
+    plainly, each time in a transaction of its own.
+    """
+    with lock.begin():
+        own.set_limits(lock)
+        if not lock.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar_one():
+            return False
+        event.listen(own.engine, "begin", own.set_limits)
+        _run_patiently(own, work)
+    return True
 
 
 def _run_patiently(db: Database, work: Callable[[Connection], None]) -> None:

@@ -111,7 +111,7 @@ class Turns:
             step = Step(replay.key(f"model:{name}"), "model", name, "idempotent")
         else:
             digest = blake2s(asked.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-            key = replay.asked_key(f"model:{name}", digest)
+            key = replay.asked_key(f"model:{name}", digest, by_order=not self._attempt.is_branched)
             step = Step(key, "model", name, "idempotent", {ASKED: digest})
         return await self._attempt.first(step, partial(self._ask, call, agent, suspend))
 

@@ -46,7 +46,7 @@ from runyard_workers.attempts.compensating import INSIDE, WITHOUT_ENTRY, Compens
 from runyard_workers.attempts.interruptions import Interruptions
 from runyard_workers.attempts.patience import patiently
 from runyard_workers.attempts.redaction import Redaction
-from runyard_workers.attempts.replay import GATHERED, Replay, clean, enclosed, inside, replayed
+from runyard_workers.attempts.replay import BRANCHED, GATHERED, Replay, clean, enclosed, inside, replayed
 from runyard_workers.attempts.tokens import Tokens
 from runyard_workers.isolation import descriptors
 from runyard_workers.isolation.lease import Lease
@@ -318,7 +318,13 @@ class Attempt:
     @property
     def _is_concurrent(self) -> bool:
         """Whether its code may make calls in another order the next time."""
-        return bool(self._open) or self.siblings.several or GATHERED.get()
+        return bool(self._open) or self.siblings.several or GATHERED.get() or BRANCHED.get()
+
+    @property
+    def is_branched(self) -> bool:
+        """Whether other tasks or threads of the code may call before the one that does."""
+        # A call of a `gather` has an order of its own.
+        return BRANCHED.get() or (self.siblings.has_others and not GATHERED.get())
 
     @contextmanager
     def under_way(self, key: str) -> Generator[None]:

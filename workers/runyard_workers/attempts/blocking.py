@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -12,10 +13,12 @@ from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
 from runyard.context import BlockingContext
 from runyard.errors import AgentError, Cancelled
 from runyard.turns import ModelTurn
+from runyard_workers.agent_code.branches import branched
 from runyard_workers.agent_code.exceptions import abnormal
 from runyard_workers.agent_code.forks import refuse_copy
 from runyard_workers.attempts.caught import HANDLED, handled
 from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.replay import BRANCHED
 
 T = TypeVar("T")
 
@@ -53,17 +56,26 @@ class ThreadContext(BlockingContext):
         if (suspension := self._inner.suspension) is not None:  # and the code caught it
             coroutine.close()
             raise suspension
-        handles = HANDLED.set(
-            handled()
-        )  # the coroutine has this thread's context variables, not its exceptions
+        # The coroutine has this thread's context variables, not its exceptions.
+        handles = HANDLED.set(handled())
+        branch = BRANCHED.set(BRANCHED.get() or branched())
         try:
             # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
-            answer, error = asyncio.run_coroutine_threadsafe(self._shielded(coroutine), self._loop).result()
+            answer, error = self._sent(self._shielded(coroutine), coroutine).result()
         finally:
+            BRANCHED.reset(branch)
             HANDLED.reset(handles)
         if error is not None:
             raise error
         return answer  # type: ignore[return-value]
+
+    def _sent(self, shielded: Coroutine[Any, Any, Any], *inner: Coroutine[Any, Any, Any]) -> Future[Any]:
+        try:
+            return asyncio.run_coroutine_threadsafe(shielded, self._loop)
+        except RuntimeError:  # the loop is closed
+            for coroutine in (shielded, *inner):
+                coroutine.close()
+            raise Cancelled("the worker has ended") from None
 
     def step(  # type: ignore[override] # mypy loses a TypeVarTuple in the comparison
         self,

@@ -21,6 +21,8 @@ from runyard_workers.agent_code.values import shown
 _LONGEST_NAME: Final = 180  # characters of a name in a key
 #: Whether this is the code of a call of a `gather`.
 GATHERED: ContextVar[bool] = ContextVar("runyard_gathered", default=False)
+#: Whether it is that of a thread or a task that the code has started: calls of others may come before.
+BRANCHED: ContextVar[bool] = ContextVar("runyard_branched", default=False)
 #: Entries of this kind are found by their number, and need not be asked for again (see `checkpoints`).
 UNORDERED: Final = "checkpoint"
 #: The key of the step whose code this is, and what the keys of steps inside it begin with.
@@ -95,7 +97,7 @@ class Replay:
         self._asks: dict[str, int] = {}  # calls of such turns in this attempt
         self._pos = max((entry.pos for entry in journal), default=0)
         # Concurrent steps come in any order: their journal is compared at the end only.
-        self._concurrent = any((entry.detail or {}).get(CONCURRENT) for entry in journal)
+        self._concurrent = any({CONCURRENT, TOGETHER} & (entry.detail or {}).keys() for entry in journal)
 
     def ignore_order(self) -> None:
         """From here on steps may come in any order, and may be missing."""
@@ -107,10 +109,11 @@ class Replay:
         self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name}#{self._counts[name]}"
 
-    def asked_key(self, name: str, asked: str) -> str:
+    def asked_key(self, name: str, asked: str, by_order: bool) -> str:
         """As `key`, of a turn that is found by what it asks: calls side by side come in any order. One that asks what
-        no turn on record asked takes the one of its place where each was asked alone: times and random numbers may be
-        part of a request. One in whose place nothing is on record had failed, or was cut off: it is asked again."""
+        no turn on record asked takes the one of its place where each was asked by itself, and this one is (`by_order`):
+        times and random numbers may be part of a request. One in whose place nothing is on record had failed, or was
+        cut off: it is asked again."""
         base = _fitting(SCOPE.get() + self._redact(name))
         if base not in self._asked:
             there = [entry for entry in self.entries if entry.key.rpartition("#")[0] == base]
@@ -120,7 +123,7 @@ class Replay:
         turns = self._asked[base]
         details = {key: entry.detail or {} for key, entry in turns.items()}
         found = next((key for key, detail in details.items() if detail.get(ASKED) == asked), None)
-        if found is None and not any(TOGETHER in detail for detail in details.values()):
+        if found is None and by_order and not any(TOGETHER in detail for detail in details.values()):
             found = next((key for key in turns if key == f"{base}#{place}"), None)
         if found is None:
             self._counts[base] += 1

@@ -18,6 +18,7 @@ from runyard_workers.agent_code.raised import describe
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.caught import HANDLED
 from runyard_workers.attempts.context import RunContext
+from runyard_workers.attempts.replay import BRANCHED
 from runyard_workers.isolation.siblings import Siblings
 from runyard_workers.isolation.threads import in_engine_thread
 from runyard_workers.processes.calls import GATHER
@@ -154,6 +155,7 @@ class ServedCode:
         number: int,
         inside: int,
         handles: str | None,
+        branched: bool,
         path: str,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -163,6 +165,8 @@ class ServedCode:
         context.run(_serving.set, number)
         if handles is not None:
             context.run(HANDLED.set, handles)
+        if branched:
+            context.run(BRANCHED.set, True)
         serving = self._serve(functions, number, path, args, kwargs)
         self._calls[number] = self._loop.create_task(serving, context=context)
 

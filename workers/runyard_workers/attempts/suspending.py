@@ -100,7 +100,7 @@ class SuspendingContext(Context):
         try:
             await self._attempt.siblings.settle()
             gathering.refuse_failed()
-            if suspended.ended.asked and self._attempt.siblings.none:
+            if suspended.ended.asked and self._attempt.siblings.none and not self._attempt.is_branched:
                 self._refuse_misfit(suspended.ended.asked[0])
         except BaseException:
             self._suspended.remove(suspended)

@@ -11,6 +11,7 @@ from types import CodeType
 from typing import Any
 
 from runyard.errors import Cancelled
+from runyard_workers.agent_code import branches
 from runyard_workers.agent_code.exceptions import abnormal, judged
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.replay import GatheringFailed
@@ -52,6 +53,8 @@ async def call(attempt: Attempt, fn: Callable[..., Any], /, *args: Any, **kwargs
 
 def call_in_thread(fn: Callable[..., Any], leaving: Callable[[], bool], /, *args: Any, **kwargs: Any) -> Any:
     """The same inside a thread, where a `StopIteration` must not reach the future of the thread's result either."""
+    branches.begin()
+    _inside.set(None)  # the calls of a thread are tasks of the engine
     try:
         return fn(*args, **kwargs)
     except (StopIteration, StopAsyncIteration) as error:

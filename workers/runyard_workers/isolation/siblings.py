@@ -72,6 +72,14 @@ class Siblings:
             not task.done() and task not in STAND_INS for task in self._others
         )
 
+    @property
+    def has_others(self) -> bool:
+        """Whether tasks that the code has started go on beside the one that asks."""
+        if self._others is None:
+            return False
+        me = asyncio.current_task()
+        return any(task is not me and not task.done() for task in self._others)
+
     def _tasks(self) -> set[asyncio.Task[Any]]:
         first = None if self._first is None else self._first()
         found = set() if self._others is None else set(self._others)

@@ -25,6 +25,7 @@ from typing import Any, Final
 from runyard import steps
 from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
 from runyard_common import tracing
+from runyard_workers.agent_code import branches
 from runyard_workers.agent_code.exceptions import (
     abnormal,
     failed_step,
@@ -172,7 +173,10 @@ class Calls:
         self._open[number] = receive
         try:
             handles = failed_step(sys.exception())
-            self.send("call", number, _inside.get(), handles, path, tuple(args), dict(kwargs))
+            branched = (
+                not _inside.get() and branches.branched()
+            )  # a function that is called has its own order
+            self.send("call", number, _inside.get(), handles, branched, path, tuple(args), dict(kwargs))
         except BaseException:
             del self._open[number]
             raise

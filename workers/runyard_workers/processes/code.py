@@ -13,7 +13,7 @@ from runyard.errors import Cancelled, Suspension
 from runyard_common import tracing
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
-from runyard_workers.agent_code import values
+from runyard_workers.agent_code import branches, values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.exceptions import failed_step, judged
 from runyard_workers.agent_code.failures import of_agent
@@ -72,6 +72,7 @@ class CodeRun:
         definition = self._definition
         context = context_of(self.calls, self._start, definition.is_async)
         if not definition.is_async:
+            branches.begin()
             value = definition.fn(context, arguments(definition, self._start.input))
             return CodeLoop.run_once(value) if inspect.isawaitable(value) else value
         self._loop = CodeLoop()
@@ -81,6 +82,7 @@ class CodeRun:
         if self.calls.cancelled is not None:  # before there was a loop
             raise Cancelled(self.calls.cancelled)
         definition = self._definition
+        branches.begin()
         value = await definition.fn(context, arguments(definition, self._start.input))
         task = asyncio.current_task()
         if task is not None and task.cancelling():

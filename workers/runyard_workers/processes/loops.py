@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
+from runyard_workers.agent_code import branches
 from runyard_workers.isolation import contained
 from runyard_workers.isolation.threads import DaemonThreads
 
@@ -60,6 +61,7 @@ class CodeLoop:
         """What `awaitable` gives, on a loop that is made for it."""
 
         async def main() -> Any:
+            branches.begin()
             return await awaitable
 
         loop = cls()

@@ -61,7 +61,7 @@ class ThreadContext(BlockingContext):
         branch = BRANCHED.set(BRANCHED.get() or branched())
         try:
             # BaseExceptions (a suspension, a cancellation) would end the loop if they left a task of it.
-            answer, error = self._sent(self._shielded(coroutine), coroutine).result()
+            answer, error = self._sent(coroutine).result()
         finally:
             BRANCHED.reset(branch)
             HANDLED.reset(handles)
@@ -69,12 +69,13 @@ class ThreadContext(BlockingContext):
             raise error
         return answer  # type: ignore[return-value]
 
-    def _sent(self, shielded: Coroutine[Any, Any, Any], *inner: Coroutine[Any, Any, Any]) -> Future[Any]:
+    def _sent(self, coroutine: Coroutine[Any, Any, T]) -> Future[tuple[T | None, BaseException | None]]:
+        shielded = self._shielded(coroutine)
         try:
             return asyncio.run_coroutine_threadsafe(shielded, self._loop)
         except RuntimeError:  # the loop is closed
-            for coroutine in (shielded, *inner):
-                coroutine.close()
+            shielded.close()
+            coroutine.close()
             raise Cancelled("the worker has ended") from None
 
     def step(  # type: ignore[override] # mypy loses a TypeVarTuple in the comparison

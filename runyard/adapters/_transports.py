@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from runyard import branches
 from runyard.adapters._exchange import Answer, Exchange, Refused
 from runyard.context import BlockingContext, Context
 from runyard.errors import FAILURE, AgentError
@@ -194,11 +195,14 @@ class _Turn:
         self._turn, self._pieces = turn, pieces
         self._value: Any = None
         self._error: BaseException | None = None
+        self._branched = branches.branched()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._work,), daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
+        if not self._branched:
+            branches.begin()  # this thread makes a call of the code that waits for it
         try:
             self._value = self._turn()
         except BaseException as error:  # noqa: BLE001 - raised in the agent's own thread

@@ -290,7 +290,19 @@ async def by_the_clock(ctx: Context, args: dict[str, Any]) -> list[Any]:
     return [*found, await ctx.ask("on?")]
 
 
-def test_a_request_that_differs_at_each_attempt_is_found_by_its_order(server: ModelServer) -> None:
+@agent("@clients/plainly_by_the_clock")
+def plainly_by_the_clock(ctx: BlockingContext, args: dict[str, Any]) -> list[Any]:
+    """The same in a thread."""
+    client = ctx.client("openai", base_url=args["url"], api_key="sk-test")
+    found = []
+    for _ in range(2):
+        answer = client.chat.completions.create(model="gpt-test", messages=_user(os.urandom(8).hex()))
+        found.append(answer.choices[0].message.content)
+    return [*found, ctx.ask("on?")]
+
+
+@pytest.mark.parametrize("of", [by_the_clock, plainly_by_the_clock])
+def test_a_request_that_differs_at_each_attempt_is_found_by_its_order(server: ModelServer, of: Any) -> None:
     asked: list[str] = []
 
     def answer(request: dict[str, Any]) -> Any:
@@ -298,5 +310,5 @@ def test_a_request_that_differs_at_each_attempt_is_found_by_its_order(server: Mo
         return reply(f"answer {len(asked)}")
 
     server.respond = answer
-    outcome = run(by_the_clock, {"url": server.url}, answers={"on?": True})
+    outcome = run(of, {"url": server.url}, answers={"on?": True})
     assert (outcome.output, len(asked)) == (["answer 1", "answer 2", True], 2)

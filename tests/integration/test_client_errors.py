@@ -98,22 +98,23 @@ async def raising_again(ctx: Context, args: dict[str, Any]) -> str:
 FELL_BACK = [["RateLimitError", "2"], ["NotFoundError", None], "good"]
 
 
-@pytest.mark.parametrize(("isolation", "writes"), [("loop", range(1, 8)), ("thread", (5, 6))])
+@pytest.mark.parametrize(
+    ("of", "writes"),
+    [
+        ("@clients/falling_back_in_loop", range(1, 8)),
+        ("@clients/falling_back_in_thread", (5, 6)),
+        ("@clients/blocking_falling_back", range(1, 8)),
+    ],
+)
 def test_an_error_that_the_code_has_caught_is_the_same_error_after_a_crash(
-    server: ModelServer, isolation: str, writes: Sequence[int]
+    server: ModelServer, of: str, writes: Sequence[int]
 ) -> None:
     for write in writes:
         server.requests.clear()
         server.respond = _refused
-        outcome = run(f"@clients/falling_back_in_{isolation}", {"url": server.url}, crash_after=write)
+        outcome = run(of, {"url": server.url}, crash_after=write)
         assert outcome.output == FELL_BACK, f"write {write}: {outcome.error}"
         assert [request["model"] for request in server.requests] == ["full", "gone", "good"], f"write {write}"
-
-
-def test_after_a_caught_error_and_a_crash_no_call_gets_the_answer_of_another(server: ModelServer) -> None:
-    server.respond = _refused
-    outcome = run(blocking_falling_back, {"url": server.url}, crash_after=4)  # behind the answer
-    assert (outcome.output, outcome.attempts) == (FELL_BACK, 2)
 
 
 def test_a_connection_that_failed_is_the_same_error_after_a_crash(server: ModelServer) -> None:

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from runyard.awaited_calls import Effect, OnNoAnswer, OnNoDecision
+from runyard.branches import branched
 from runyard.context import BlockingContext
 from runyard.errors import AgentError, Cancelled
 from runyard.turns import ModelTurn
-from runyard_workers.agent_code.branches import branched
 from runyard_workers.agent_code.exceptions import abnormal
 from runyard_workers.agent_code.forks import refuse_copy
 from runyard_workers.attempts.caught import HANDLED, handled

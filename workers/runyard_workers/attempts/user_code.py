@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from types import CodeType
 from typing import Any
 
+from runyard import branches
 from runyard.errors import Cancelled
-from runyard_workers.agent_code import branches
 from runyard_workers.agent_code.exceptions import abnormal, judged
 from runyard_workers.attempts.attempt import Attempt, Suspended
 from runyard_workers.attempts.replay import GatheringFailed

@@ -22,10 +22,9 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
-from runyard import steps
+from runyard import branches, steps
 from runyard.errors import AbnormalExit, AgentError, Cancelled, Suspension
 from runyard_common import tracing
-from runyard_workers.agent_code import branches
 from runyard_workers.agent_code.exceptions import (
     abnormal,
     failed_step,

@@ -8,12 +8,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from runyard import branches
 from runyard.authoring import AgentDefinition
 from runyard.errors import Cancelled, Suspension
 from runyard_common import tracing
 from runyard_common.runs.rules.lifecycle import Cause
 from runyard_common.runs.rules.tasks import Failure
-from runyard_workers.agent_code import branches, values
+from runyard_workers.agent_code import values
 from runyard_workers.agent_code.arguments import arguments
 from runyard_workers.agent_code.exceptions import failed_step, judged
 from runyard_workers.agent_code.failures import of_agent

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-from runyard_workers.agent_code import branches
+from runyard import branches
 from runyard_workers.isolation import contained
 from runyard_workers.isolation.threads import DaemonThreads
 

@@ -4,12 +4,15 @@ order the next time."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import get_ident
 from typing import Any
 
 #: The thread and the task that the code began in. Threads of its own do not know it, unless they copy the context.
 _began: ContextVar[tuple[int, int | None] | None] = ContextVar("runyard_code_began", default=None)
+_in_library: ContextVar[bool] = ContextVar("runyard_in_library", default=False)
 
 
 def begin() -> None:
@@ -23,10 +26,25 @@ def branched() -> bool:
     began = _began.get()
     if began is None or began[0] != get_ident():
         return True
-    task = _current()
-    return task is not None and any(
-        other is not task and id(other) != began[1] for other in asyncio.all_tasks()
-    )
+    if _current() is None:
+        return False
+    return any_other(task for task in asyncio.all_tasks() if id(task) != began[1])
+
+
+@contextmanager
+def in_library() -> Generator[None]:
+    """Inside, a library of agents calls: the tasks beside this one are its own, and call nothing."""
+    token = _in_library.set(True)
+    try:
+        yield
+    finally:
+        _in_library.reset(token)
+
+
+def any_other(tasks: Iterable[asyncio.Task[Any]]) -> bool:
+    """Whether one of these tasks of the code goes on beside the present one."""
+    me = _current()
+    return not _in_library.get() and any(task is not me and not task.done() for task in tasks)
 
 
 def _current() -> asyncio.Task[Any] | None:

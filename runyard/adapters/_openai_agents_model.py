@@ -28,6 +28,7 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel, TypeAdapter
 
+from runyard import branches
 from runyard.adapters._openai_agents_streams import watched
 from runyard.context import Context
 from runyard.errors import AgentError, ProviderError
@@ -139,7 +140,10 @@ class JournaledModel(Model):
         await journal.before(request.tools, request.items)
         call = partial(self._ask, request, ask)
         try:
-            value = await journal.ctx.model_turn(name, call, agent=journal.whose(name), asked=request.asked)
+            with branches.in_library():
+                value = await journal.ctx.model_turn(
+                    name, call, agent=journal.whose(name), asked=request.asked
+                )
         except AgentError as failure:
             journal.failed(failure)
             raise

@@ -49,6 +49,7 @@ from pydantic_ai.tools import (
     ToolDenied,
 )
 
+from runyard import branches
 from runyard.adapters._pydantic_ai_checks import check_offered
 from runyard.context import Context, Effect
 from runyard.errors import ProviderError, Rejected
@@ -95,7 +96,8 @@ class Journal(AbstractCapability[Any]):
         )
         ask = partial(self._ask, request_context, handler)
         try:
-            value = await self._ctx.model_turn(self._name, ask, asked=self._asked)
+            with branches.in_library():
+                value = await self._ctx.model_turn(self._name, ask, asked=self._asked)
         finally:
             self.live = False
         self._asked = _digest([self._asked, value])

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakSet, ref
 
+from runyard import branches
 from runyard.turns import STAND_INS
 
 #: Turns of the loop in which nothing can run before that counts. A result takes some to pass from task to task
@@ -75,10 +76,7 @@ class Siblings:
     @property
     def has_others(self) -> bool:
         """Whether tasks that the code has started go on beside the one that asks."""
-        if self._others is None:
-            return False
-        me = asyncio.current_task()
-        return any(task is not me and not task.done() for task in self._others)
+        return self._others is not None and branches.any_other(self._others)
 
     def _tasks(self) -> set[asyncio.Task[Any]]:
         first = None if self._first is None else self._first()

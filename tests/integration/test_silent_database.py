@@ -97,13 +97,18 @@ def test_a_statement_under_way_when_the_server_freezes_fails_within_seconds(
 
     thread = threading.Thread(target=wait_long)
     thread.start()
-    with db.read() as conn:
-        sleeping = text("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
-        wait_until(lambda: conn.execute(sleeping).scalar_one())
+    wait_until(lambda: _sleeps(db))
     with _frozen(server):
         thread.join(45)
         assert ended
     db.close()
+
+
+def _sleeps(db: Database) -> bool:
+    # In a transaction of its own: within one, PostgreSQL shows the activity as it was at first.
+    with db.read() as conn:
+        sleeping = text("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
+        return bool(conn.execute(sleeping).scalar_one())
 
 
 def test_a_long_statement_of_a_server_that_answers_goes_on(url: str) -> None:

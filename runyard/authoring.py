@@ -96,6 +96,8 @@ class AgentDefinition:
 
 
 _registry: dict[str, AgentDefinition] = {}  # by name and version
+#: Whether this is an agent's process, which is importing the agent's module.
+_imported_for_process = False
 
 
 @overload

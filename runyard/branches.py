@@ -12,6 +12,7 @@ from typing import Any
 
 #: The thread and the task that the code began in. Threads of its own do not know it, unless they copy the context.
 _began: ContextVar[tuple[int, int | None] | None] = ContextVar("runyard_code_began", default=None)
+#: Whether what calls is a library of agents.
 _in_library: ContextVar[bool] = ContextVar("runyard_in_library", default=False)
 
 

@@ -350,6 +350,11 @@ def _answers(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _on_a_loop(request: Request) -> Outcome:
     """In a thread of its own, so that it works wherever a test runs."""
+    if authoring._imported_for_process:
+        raise AssertionError(
+            "This module runs an agent while the process of an agent imports it, and would do so in that agent's "
+            'process again. Put the call under `if __name__ == "__main__":`.'
+        )
     done: list[Outcome] = []
     failed: list[BaseException] = []
     loop = _engine().new_loop()

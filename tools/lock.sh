@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 extras=()
 for extra in server local postgres mysql s3 openai anthropic google mcp otel files; do extras+=(--extra "$extra"); done
 compile() {
-  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+  .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
     --no-emit-package runyard --no-emit-package runyard-server \
     "${extras[@]}" pyproject.toml "$@"
 }

@@ -72,7 +72,7 @@ def blocking_falling_back(ctx: BlockingContext, args: dict[str, Any]) -> list[An
 
 @agent("@clients/unreachable")
 async def unreachable(ctx: Context, args: dict[str, Any]) -> list[Any]:
-    """Asks where nobody listens, then elsewhere."""
+    """Asks at a port that is closed, then at the provider."""
     nowhere = ctx.client("openai", base_url="http://127.0.0.1:9/v1", api_key="sk-test")
     try:
         await nowhere.chat.completions.create(model="gpt-test", messages=_user("one"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +337,26 @@ def test_a_compensation_that_ends_its_process_is_given_up_and_the_others_run() -
         ("a", "done"),
     ]
     assert (ended[1]["error"]["code"], ended[1]["error"]["cause"]) == ("process_crashed", "agent")
+
+
+def test_a_program_that_runs_its_agent_at_its_top_level_does_so_once(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import pathlib, sys\n"
+        "from runyard import agent\n"
+        "from runyard.testing import run\n"
+        "@agent('doubles', isolation='process')\n"
+        "def doubles(ctx, args: int) -> int:\n"
+        "    return args * 2\n"
+        "begun = pathlib.Path(__file__).with_name('begun')\n"
+        "with begun.open('a') as file:\n"
+        "    file.write('x')\n"
+        "if begun.stat().st_size > 3:\n"
+        "    sys.exit('again and again')\n"
+        "print(run(doubles, 21, processes=True).output)\n"
+    )
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)
+    assert ended.stdout == "42\n", ended.stderr
+    assert (
+        tmp_path / "begun"
+    ).read_text() == "xx"  # by the program, and where the agent's process imports it

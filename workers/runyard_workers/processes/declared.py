@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from runyard import authoring
 from runyard.authoring import AgentDefinition, every_version
 from runyard_workers.agent_code.exceptions import abnormal, summary
 
@@ -23,11 +24,14 @@ def definition(agent: str, module: str, file: str, sources: Sequence[str]) -> Ag
     problems: list[str] = []
     loads: list[Callable[[], None]] = [partial(_import, module, file), partial(_load, sources)]
     for load in loads:
+        authoring._imported_for_process = True
         try:
             load()
         except BaseException as error:  # noqa: BLE001 - an import may also exit
             ordinary = error if isinstance(error, Exception) else abnormal(error)
             problems.append(summary(ordinary))
+        finally:
+            authoring._imported_for_process = False
         found = every_version().get(agent)
         if found is not None:
             return found

@@ -64,7 +64,7 @@ def watched(browser: Browser, width: int | None = None, **context: Any) -> Itera
     wrong: list[str] = []
 
     def script_error(error: Error) -> None:
-        wrong.append(str(error))
+        wrong.append(error.stack or str(error))
 
     def console_error(message: ConsoleMessage) -> None:
         if message.type == "error" and "Failed to load resource" not in message.text:

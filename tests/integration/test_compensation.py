@@ -107,7 +107,9 @@ def test_a_failed_run_is_undone_in_reverse_order_whichever_write_its_process_is_
         done.clear()
         result = run(fn, crash_after=[] if writes == 1 else [writes - 1])
         assert (result.status, result.error and result.error["code"]) == ("failed", "no_car"), writes
-        assert done == UNDONE, writes
+        # A crash after the write of one of two at once may meet the other under way: that is done again.
+        again = [["flight", "hotel", *UNDONE[1:]]] if fn is gathered and writes > 1 else []
+        assert done in [UNDONE, *again], writes
         assert _log(result)[-4:] == ["compensate", "cancel hotel", "cancel flight", "fail"]
         if writes > 1 and result.attempts == 2:
             return

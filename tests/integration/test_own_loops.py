@@ -198,7 +198,8 @@ def test_reviewed_calls_are_asked_for_together_and_made_as_decided(crash: list[i
     outcome = run(reviewed, answers=answers, crash_after=crash)
     assert outcome.output == [1.0, 20.0, "A person rejected this call: too dear"]
     assert len(outcome.asked) == 3
-    assert sorted(done) == ["pay 1", "pay 20"]
+    assert {*done} == {"pay 1", "pay 20"}
+    assert len(done) <= 2 + len(crash)  # a crash may meet one in the middle of the other
     assert sorted(_shown(outcome, "tool_result", "id", "outcome")) == [
         ("c1", "ok"),
         ("c2", "ok"),

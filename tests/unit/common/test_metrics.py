@@ -130,13 +130,13 @@ def test_only_so_many_models_have_series_of_their_own(
     monkeypatch.setattr(counting, "_models", {})
     before = value(registry, "runyard_model_turns_total", model="other")
     usage = {"input_tokens": 10, "output_tokens": 2, "cached_tokens": 4}
-    for model in ("first-of-these", "second", "third"):
+    for model in ("first-of-these", "second-of-these", "third-of-these"):
         counting.events([event("model_turn", model=model, usage=usage, cost_micros=1_500_000)])
     first = {"model": "first-of-these"}
     assert value(registry, "runyard_model_turns_total", **first) == 1
     assert value(registry, "runyard_model_tokens_total", kind="cached", **first) == 4
     assert value(registry, "runyard_model_cost_usd_total", **first) == 1.5
-    assert value(registry, "runyard_model_turns_total", model="second") == 0
+    assert value(registry, "runyard_model_turns_total", model="second-of-these") == 0
     assert value(registry, "runyard_model_turns_total", model="other") - before == 2
 
 

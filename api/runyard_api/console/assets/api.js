@@ -68,7 +68,10 @@ export async function api(method, path, body, signal) {
   if (body !== undefined && !written) headers["content-type"] = "application/json";
   const answer = await fetch(API + path, { method, headers, signal,
     body: body === undefined || written ? body : JSON.stringify(body) });
-  const content = answer.status === 204 ? null : await answer.json().catch(() => null);
+  const content = answer.status === 204 ? null : await answer.json().catch((error) => { // a whole answer, or none
+    if (answer.ok) throw error;
+    return null;
+  });
   if (answer.status === 401 && !ASKS_AGAIN.has(content?.code)) key.drop(refusal(content));
   if (!answer.ok) throw new Refused(answer.status, content);
   return content;

@@ -27,7 +27,7 @@ export default async function account(main) {
     h("div", { id: "sign-on" }));
   view.refresh = () => signIns(list);
   await Promise.all([secondFactor(main.querySelector("#factor")), signOnLinks(main.querySelector("#sign-on"))]);
-  await view.refresh();
+  await view.refresh?.();
 }
 
 async function signIns(list) {
@@ -47,7 +47,7 @@ function passwordForm() {
     await api("POST", "/me/password", { current: current.input.value, new: wanted.input.value });
     current.input.value = wanted.input.value = "";
     toast("Changed. Every other sign-in has ended.");
-    await view.refresh();
+    await view.refresh?.();
   }, "Change the password", [...current.nodes, ...wanted.nodes]));
 }
 

@@ -1,7 +1,7 @@
 // Deliveries: a list of them, each with what was sent and answered, and sending them again.
 
 import { get, may, post, view } from "../api.js";
-import { badge, button, confirmed, dialog, empty, fill, h, json, runLink, toast, when } from "../elements.js";
+import { badge, button, confirmed, dialog, empty, fill, h, json, runLink, showError, toast, when } from "../elements.js";
 import { setQuery } from "../navigation.js";
 import { acts } from "./acting.js";
 import { stacked } from "./stacked.js";
@@ -34,7 +34,7 @@ export async function settled(id, wanted) {
 // Draws the deliveries of `pathOf(query)` into `node`; the function that draws them again.
 export function deliveries(node, pathOf, { filters = false, none, missed } = {}) {
   const list = h("div", {});
-  if (filters) node.append(chips(() => draw()));
+  if (filters) node.append(chips(() => draw().catch(showError)));
   const many = h("div", { class: "actions" });
   node.append(many, list);
   async function draw() {

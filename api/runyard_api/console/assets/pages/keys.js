@@ -17,7 +17,7 @@ export default async function keys(main) {
     fill(list, page.data.length ? stacked("Keys", ["Name", "Begins with", "Role", "May", "Made by", "Expires", "Last used", ""],
       page.data.map((one) => row(one, names))) : empty("No keys."), page.has_more && h("p", { class: "more dim" }, "The newest 100 are shown."));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 const row = (k, names) => [k.name, h("code", {}, k.prefix), k.role, k.scopes ? scopes(k.scopes) : "all of its role",
@@ -26,7 +26,7 @@ const row = (k, names) => [k.name, h("code", {}, k.prefix), k.role, k.scopes ? s
     + "under way finish.", async () => {
     await remove(`/keys/${k.id}`);
     toast("Revoked.");
-    await view.refresh();
+    await view.refresh?.();
   }))];
 
 const scopes = (all) => (all.length <= 2 ? listed(all) : h("span", { title: listed(all) }, `${all.length} permissions`));
@@ -42,5 +42,5 @@ async function create() {
     ...(lasts && { expires_at: new Date(Date.now() + lasts * DAY).toISOString() }) }));
   if (!made) return;
   await shownOnce(`The key ${made.name}`, "It is shown now and never again: copy it to where it is used.", made.key);
-  await view.refresh();
+  await view.refresh?.();
 }

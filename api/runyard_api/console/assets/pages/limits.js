@@ -25,7 +25,7 @@ export default async function limits(main) {
       + "model from taking every worker: runs above it wait in order.", may("limits:write")
       && button("Make the first limit", () => edit())));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 const bounds = (l) => [l.max_concurrent != null && `${l.max_concurrent} at once`,
@@ -39,7 +39,7 @@ function row(l, values) {
       + "admitted at once.", async () => {
       await remove(`/limits/${l.id}`);
       toast("The limit binds no longer.");
-      await view.refresh();
+      await view.refresh?.();
     }))];
 }
 
@@ -82,7 +82,7 @@ function edit(l, values) { // a new limit, or the limit `l`, with what it would 
   return asked(l ? `Change the limit on ${subject(l)}` : "New limit", Object.values(fields), "Save", async (given) => {
     await (l ? put(`/limits/${l.id}`, given) : post("/limits", given));
     toast(l ? "Changed: it binds from now on." : "Made: it binds from now on.");
-    await view.refresh();
+    await view.refresh?.();
   }, effect);
 }
 

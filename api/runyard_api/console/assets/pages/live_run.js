@@ -57,7 +57,7 @@ export function liveRun(id, ended = () => {}) {
     clearTimeout(timer);
     if (view.shown.signal.aborted) return;
     await draw();
-    ended(last);
+    await ended(last);
   })().catch(showError);
   return node;
 }

@@ -16,7 +16,7 @@ export default async function members(main) {
     fill(invited, waiting.data.length ? stacked("Invitations", ["E-mail", "Role", "By", "Made", "Expires", ""],
       waiting.data.map((one) => invitation(one, names))) : h("p", { class: "dim" }, "No invitation waits to be accepted."));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 const reaches = (role) => ROLES.indexOf(role) <= ROLES.indexOf(access.role);
@@ -27,7 +27,7 @@ const member = (m) => [m.name || m.email, m.email, may("members:write") && reach
     async () => {
       await remove(`/members/${m.id}`);
       toast("Removed.");
-      await view.refresh();
+      await view.refresh?.();
     }))];
 
 function roleOf(m) {
@@ -40,7 +40,7 @@ function roleOf(m) {
         toast("Changed.");
       }
     } catch (error) { showError(error); }
-    await view.refresh().catch(showError);
+    await view.refresh?.().catch(showError);
   });
   return select;
 }
@@ -49,7 +49,7 @@ const invitation = (i, names) => [i.email, i.role, actor(names, i.created_by), w
   && acts(dangerous("Withdraw", `Withdraw the invitation of ${i.email}? Its link works no longer.`, async () => {
     await remove(`/invitations/${i.id}`);
     toast("Withdrawn.");
-    await view.refresh();
+    await view.refresh?.();
   }))];
 
 async function invite() {
@@ -58,7 +58,7 @@ async function invite() {
     entry("role", "Role", { kind: "choice", options: givableRoles(), value: "member" })], "Invite",
   (given) => post("/invitations", given));
   if (!made) return;
-  await view.refresh();
+  await view.refresh?.();
   await shownOnce(`Invitation of ${made.email}`, "Hand this link to the person. It works once, for seven days, and is not "
     + "shown again.", made.link, "Link");
 }

@@ -17,7 +17,7 @@ export default async function organisation(main, id) {
     h("dl", { class: "facts" }, h("dt", {}, "Id"), h("dd", {}, h("code", {}, own.id)), h("dt", {}, "Made"),
       h("dd", {}, when(own.created_at)), h("dt", {}, "You are"), h("dd", {}, access.role || "a key")))), others);
   view.refresh = () => tenants(others);
-  await view.refresh();
+  await view.refresh?.();
 }
 
 function settings(own) {
@@ -84,7 +84,7 @@ async function tenant(main, id) {
       b.used == null ? "—" : b.used.toLocaleString(), b.most.toLocaleString(), b.own ? "for this one" : "the installation",
       may("organisation:create") && acts(button("Change", () => bound(path, b), "quiet"))])));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 async function found(id) { // there is no call for one: the pages of the list are looked through
@@ -101,7 +101,7 @@ async function found(id) { // there is no call for one: the pages of the list ar
 const saved = (path) => async (changes) => {
   await patch(path, changes);
   toast("Saved.");
-  await view.refresh();
+  await view.refresh?.();
 };
 
 function orders(o, path) {

@@ -53,7 +53,7 @@ export function selection(refresh) {
       }
     }
     const ended = all ? 0 : asked - done;
-    report([`Cancelled ${count(done)}.`, ended > 0 && `${count(ended)} had ended already.`,
+    return report([`Cancelled ${count(done)}.`, ended > 0 && `${count(ended)} had ended already.`,
       left && "Others match: cancel again."]);
   }
 
@@ -74,7 +74,7 @@ export function selection(refresh) {
       }
     }
     const others = all ? 0 : asked - done - refused.size - leftOut;
-    report([`Started ${count(done)} again.`, leftOut > 0 && `${count(leftOut)} left out, retried before.`,
+    return report([`Started ${count(done)} again.`, leftOut > 0 && `${count(leftOut)} left out, retried before.`,
       others > 0 && `${count(others)} neither failed nor was stopped.`,
       refused.size > 0 && `${count(refused.size)} refused: ${[...new Set(refused.values())].join(" ")}`,
       more && "Others match: retry again."]);

@@ -15,14 +15,14 @@ export default async function secrets(main) {
       when(s.updated_at), actor(names, s.updated_by), orders(s)])) : empty("No secrets. Set the first one that an agent needs.",
       may("secrets:write") && button("Set the first secret", () => set())));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 const orders = (s) => acts(may("secrets:write") && button("New value", () => set(s.name), "quiet"), may("secrets:delete")
   && dangerous("Delete", `Delete the secret ${s.name}? Runs that ask for it fail from now on.`, async () => {
     await remove(`/secrets/${encodeURIComponent(s.name)}`);
     toast("Deleted.");
-    await view.refresh();
+    await view.refresh?.();
   }));
 
 const set = (known) => asked(known ? `New value of ${known}` : "New secret", [
@@ -31,5 +31,5 @@ const set = (known) => asked(known ? `New value of ${known}` : "New secret", [
 async ({ secret_name: name = known, value }) => {
   await put(`/secrets/${encodeURIComponent(name ?? "")}`, { value: value ?? "" });
   toast(known ? "Runs get the new value from now on." : "Set.");
-  await view.refresh();
+  await view.refresh?.();
 });

@@ -33,7 +33,7 @@ export default async function webhooks(main, id) {
       may("webhooks:write") && button("Make the first webhook", create)));
     await again();
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 function callbacks() {
@@ -88,7 +88,7 @@ async function webhook(main, id) {
     fill(head, title(w.url, ...orders(w, path)), stateLine(w), about(w));
     await again();
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 const stateLine = (w) => h("p", { class: "sub" }, stateOf(w), !w.active && w.disabled_reason
@@ -105,14 +105,14 @@ function orders(w, path) {
   const act = async (action, done) => {
     await post(`${path}/${action}`);
     toast(done);
-    await view.refresh();
+    await view.refresh?.();
   };
   return [w.active && button("Test", () => test(w, path), "primary"),
     button("Change", () => edit(w, view.refresh)),
     button("Rotate secret", async () => {
       if (!await confirmed("Make a new secret? Calls are signed with both for 24 hours.", "Rotate secret")) return;
       await shownOnce("The webhook's new secret", KEEP, (await post(`${path}/rotate`)).secret);
-      await view.refresh();
+      await view.refresh?.();
     }),
     w.active ? dangerous("Disable", "Send nothing more to this webhook? What is pending for it is given up, and can be sent "
       + "again.", () => act("disable", "Nothing more is sent to it."))
@@ -151,6 +151,6 @@ async function missed(path) { // events that came while the webhook was disabled
       count += answer.count;
     } while (answer.has_more);
     toast(count ? `${count} on their way again.` : "Nothing matches.");
-    await view.refresh();
+    await view.refresh?.();
   });
 }

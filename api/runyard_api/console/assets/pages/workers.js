@@ -20,7 +20,7 @@ export default async function workers(main) {
     fill(list, page.data.length ? page.data.map((w) => card(w, open))
       : empty("No worker is up. Runs wait safely until one is: start one with runyard worker."));
   };
-  await view.refresh();
+  await view.refresh?.();
 }
 
 function card(w, open) {
@@ -62,7 +62,7 @@ function orders(w) {
   const order = async (action, done) => {
     await post(`/ops/workers/${encodeURIComponent(w.id)}/${action}`);
     toast(done);
-    await view.refresh();
+    await view.refresh?.();
   };
   if (w.state === "alive") {
     return dangerous("Drain", `Let ${w.host} · ${w.pid} claim no more runs? Its runs go on to their ends, and the process `

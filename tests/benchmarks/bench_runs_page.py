@@ -70,7 +70,8 @@ class Page:
         with db.begin() as conn:
             conn.execute(
                 text(
-                    "UPDATE tasks SET session_id = 's', end_user_id = 'e', parent_id = :id, created_by = 'key:few'"
+                    "UPDATE tasks SET session_id = 's', end_user_id = 'e', parent_id = :id, created_by = 'key:few',"
+                    " error_code = 'few'"
                     f" WHERE id IN ({newest})"
                 ),
                 {"id": self.task_id},
@@ -97,6 +98,7 @@ class Page:
             "end user": {"end_user_id": "e"},
             "parent": {"parent_id": self.task_id},
             "started by": {"created_by": "key:few"},
+            "error code": {"error_code": "few"},
             "ids": {"ids": self.task_id},
             "running": {"status": "running"},
         }

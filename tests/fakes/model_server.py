@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -25,6 +24,7 @@ from starlette.routing import Route
 
 from tests.fakes import anthropic_wire, google_wire, openai_wire, responses_wire
 from tests.fakes.replies import Reply, calls, fail, odd, raw, reply
+from tests.fakes.served import served
 
 __all__ = [
     "ModelServer",
@@ -67,20 +67,13 @@ class ModelServer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
-        config = uvicorn.Config(self.application(), port=0, log_level="critical", ws="none", lifespan="off")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="model-server", daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.005)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.root = f"http://127.0.0.1:{port}"
+        self._served = served(self.application(), "model-server")
+        self.root = self._served.__enter__()
         self.url = f"{self.root}/v1"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join(50)
+    def __exit__(self, *error: Any) -> None:
+        self._served.__exit__(*error)
 
     def answer(self, *replies: Reply) -> None:
         """Answer the next requests with these, in order."""

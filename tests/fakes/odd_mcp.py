@@ -12,18 +12,17 @@ Source: Model Context Protocol specification, 2025-11-25, "Transports", "Tools".
 from __future__ import annotations
 
 import json
-import threading
-import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from tests.fakes.served import served
 
 READ = {"readOnlyHint": True}
 GOOD = {"name": "good", "description": "Works.", "inputSchema": {"type": "object"}, "annotations": READ}
@@ -44,20 +43,12 @@ class OddMcp:
 
     def __enter__(self) -> Self:
         routes = [Route("/mcp", self._serve, methods=["POST", "GET", "DELETE"])]
-        config = uvicorn.Config(
-            Starlette(routes=routes), port=0, log_level="critical", ws="none", lifespan="off"
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="odd-mcp", daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.005)
-        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}/mcp"
+        self._served = served(Starlette(routes=routes), "odd-mcp")
+        self.url = f"{self._served.__enter__()}/mcp"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        self._thread.join(50)
+    def __exit__(self, *error: Any) -> None:
+        self._served.__exit__(*error)
 
     def fail(self, method: str, status: int, times: int = 1, body: str = "no", **headers: str) -> None:
         """Answer the next requests of a method with this status."""

@@ -38,7 +38,9 @@ class FakeRedis:
         self._server = TcpFakeServer(("127.0.0.1", 0), server_type="redis", server_version=(7, 4))
         self._server.RequestHandlerClass = _Handler
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="fakeredis", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="fakeredis", daemon=True
+        )
         self._thread.start()
         return f"redis://127.0.0.1:{self._server.server_address[1]}/0"
 

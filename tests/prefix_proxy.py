@@ -109,7 +109,7 @@ def proxied(upstream: str, port: int, prefix: str = "/runyard", strip: bool = Tr
     fields = {"upstream": urlsplit(upstream).netloc, "prefix": prefix, "strip": strip, "seen": seen}
     server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), fields))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield Proxy(f"http://127.0.0.1:{port}{prefix}", seen)

@@ -50,7 +50,7 @@ class Answering(BaseHTTPRequestHandler):
 def receiver() -> Iterator[Any]:
     server: Any = HTTPServer(("127.0.0.1", 0), Answering)
     server.status = 200
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

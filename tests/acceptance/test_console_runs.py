@@ -53,7 +53,7 @@ class _Accepts(BaseHTTPRequestHandler):
 def receiver() -> Iterator[str]:
     """The URL of a receiver of callbacks that takes all."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Accepts)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/hook"
     server.shutdown()
     server.server_close()

@@ -57,7 +57,7 @@ class Accepting(BaseHTTPRequestHandler):
 def receiver() -> Iterator[HTTPServer]:
     """A server of callbacks."""
     server = HTTPServer(("127.0.0.1", 0), Accepting)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

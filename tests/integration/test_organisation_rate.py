@@ -38,9 +38,9 @@ def test_every_surface_refuses_what_goes_over_the_rate_and_returns_when_to_come_
     used_up: httpx2.Client, operation: Operation
 ) -> None:
     path = re.sub(r"\{\w+(?::\w+)?\}", "00000000-0000-7000-8000-000000000000", operation.paths[0])
-    while used_up.get("/api/v1/me").is_success:
-        pass  # a minute has passed since the last one
     answer = used_up.request(operation.method, path)
+    if answer.status_code != 429:
+        answer = used_up.request(operation.method, path)  # a minute began meanwhile, and one more passed
     assert answer.status_code == 429, answer.text
     assert 1 <= int(answer.headers["retry-after"]) <= 120
 
@@ -80,7 +80,10 @@ def test_what_needs_no_key_is_counted_by_the_address_it_comes_from(
 
     with open_.client("") as stranger:
         assert 429 not in [ask(here).status_code for _ in range(2)]
-        refused = ask(here.removesuffix("1") + "2")  # a neighbour, in the same network
+        neighbour = here.removesuffix("1") + "2"  # in the same network
+        refused = ask(neighbour)
+        if refused.status_code != 429:
+            refused = ask(neighbour)  # a minute began meanwhile, and one more passed
         assert (refused.status_code, ask(elsewhere).status_code == 429) == (429, False)
     assert 1 <= int(refused.headers["retry-after"]) <= 120
 

@@ -50,7 +50,7 @@ class ApiServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.socket = authority.server("localhost").wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def patch(self, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]]:
         if headers["authorization"].removeprefix("Bearer ") not in self.tokens:

@@ -120,8 +120,8 @@ audit: setup ## Look the pinned dependencies up in the advisory database (needs 
 DOCS_TOOLS := --with sphinx==9.0.4 --with myst-parser==5.2.0 --with furo==2025.12.19
 
 .PHONY: image-check
-image-check: ## Carry out the image's steps in a clean root of Debian, without a container engine, and start it (root, minutes)
-	@$(or $(PYTHON),python3) tools/image_check.py $(FOLDER)
+image-check: ## Build and start the image with docker or podman, or carry its steps out in a clean root of Debian (root, minutes)
+	@$(or $(PYTHON),python3) tools/image_engine.py $(FOLDER)
 
 .PHONY: docs
 docs: setup ## Build the documentation as a site, which opens from a disk, in dist/docs
@@ -133,7 +133,7 @@ screenshots: setup ## Make the console's pictures in docs/images/console (needs 
 
 .PHONY: clean
 clean: ## Remove the virtualenv and caches (never .runyard, which holds your data)
-	@rm -rf .venv .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info
+	@rm -rf .venv .venv.lock .test .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: setup

@@ -70,6 +70,11 @@ used() {
 
 hash_of() { cat "$@" | "$venv/bin/python" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'; }
 
+# One at a time: a second start in this folder would use a virtualenv that the first is still making.
+if command -v flock >/dev/null && { exec 9>>"$venv.lock"; } 2>/dev/null; then
+  flock --nonblock 9 || { step "Another setup is under way in this folder; waiting for it"; flock 9; }
+fi
+
 supported "$venv/bin/python" || make_venv
 
 lock=requirements.lock

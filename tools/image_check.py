@@ -1,9 +1,9 @@
 """deploy/Dockerfile without a container engine: its steps as commands in clean roots of Debian, then its processes.
 
-``python tools/image_check.py [FOLDER]`` (`make image-check`, as root, some minutes). A FROM is a root that debootstrap
-makes, with Debian's Python in place of the image's. What the steps leave is started as a container would be: as the
-image's account, by its ENTRYPOINT, on a root that is mounted read-only, with /tmp and the volume alone to write to. The
-index of packages is that of this machine's pip.
+``python tools/image_check.py [FOLDER]`` (`make image-check` where no engine answers; as root, some minutes). A FROM is
+a root that debootstrap makes, with Debian's Python in place of the image's. What the steps leave is started as a
+container would be: as the image's account, by its ENTRYPOINT, on a root that is mounted read-only, with /tmp and the
+volume alone to write to. The index of packages is that of this machine's pip.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.axe import violations
 from tests.console import AGENTS, WIDTHS, expect_toast, fits, go, open_run, sign_in, watched
@@ -209,29 +209,6 @@ def test_many_runs_are_cancelled_and_retried_after_a_question(wide: Page, stack:
     wide.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
     expect(wide.locator(".result")).to_contain_text("Cancelled")
     assert stack.until(waiting[2])["status"] == "stopped"
-
-
-def test_a_page_that_is_left_while_it_reloads_after_an_action_reports_no_error(
-    page: Page, stack: Stack
-) -> None:
-    waiting = stack.submit("@console/order", {"item": "Tea", "size": "small"})
-    stack.until(waiting, "waiting_for_input")
-    go(page, "runs")
-    row(page, waiting).get_by_role("checkbox").check()
-    page.get_by_role("button", name="Cancel selected").click()
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/api/v1/tasks?*", hold)
-    page.get_by_role("dialog").get_by_role("button", name="Cancel them").click()
-    expect(page.locator(".result")).to_have_text("Cancelled 1 run.")
-    wait_until(lambda: page.evaluate("1") and held)
-    go(page, "schedules")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Schedules")
-    expect(page.locator(".toast")).to_have_count(0)
-    page.unroute_all(behavior="ignoreErrors")
 
 
 def test_a_waterfall_shows_what_a_run_did_and_opens_to_what_it_gave(wide: Page, stack: Stack) -> None:

@@ -49,10 +49,15 @@ const ASKS_AGAIN = new Set(["wrong_password", "wrong_code", "second_factor_neede
 
 export class Refused extends Error {
   constructor(status, problem) {
-    super([problem?.detail ?? `The server answered ${status}.`, problem?.field && `(${problem.field})`]
-      .filter(Boolean).join(" "));
+    const detail = problem?.detail ?? `The server answered ${status}.`;
+    super(problem?.field && !detail.includes(problem.field) ? `${detail} (${problem.field})` : detail);
     Object.assign(this, { status, code: problem?.code, problem });
   }
+}
+
+// No answer came. What shows a lost connection for itself knows it as a TypeError, which `fetch` throws.
+export class Unreachable extends TypeError {
+  constructor() { super("The server cannot be reached. Try again once it answers."); }
 }
 
 export function credentials() {
@@ -67,7 +72,8 @@ export async function api(method, path, body, signal) {
   const written = body instanceof FormData || body instanceof Blob; // these name their own type
   if (body !== undefined && !written) headers["content-type"] = "application/json";
   const answer = await fetch(API + path, { method, headers, signal,
-    body: body === undefined || written ? body : JSON.stringify(body) });
+    body: body === undefined || written ? body : JSON.stringify(body) })
+    .catch((error) => { throw error instanceof TypeError ? new Unreachable() : error; });
   const content = answer.status === 204 ? null : await answer.json().catch((error) => { // a whole answer, or none
     if (answer.ok) throw error;
     return null;

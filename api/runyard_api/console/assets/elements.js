@@ -76,16 +76,22 @@ export function button(text, act, kind = "") { // one press at a time; a refusal
   return node;
 }
 
-// A dialog over the page; `make` gets a function that closes it with an answer. Escape answers null.
-export function dialog(name, make) {
+// A dialog over the page; `make` gets a function that closes it with an answer. Escape, and leaving the page, answer null;
+// not where `kept` is set: what it shows is shown once.
+export function dialog(name, make, kept = false) {
   return new Promise((answered) => {
     const node = h("dialog", { "aria-label": name });
     const close = (answer = null) => { node.close(); node.remove(); answered(answer); };
     node.append(h("h2", {}, name), ...[make(close)].flat());
-    node.addEventListener("cancel", (event) => { event.preventDefault(); close(); });
+    node.addEventListener("cancel", (event) => { event.preventDefault(); if (!kept) close(); });
+    if (kept) node.addEventListener("keydown", (event) => { if (event.key === "Escape") event.preventDefault(); });
     document.body.append(node);
     node.showModal();
   });
+}
+
+export function closeDialogs() {
+  document.querySelectorAll("dialog").forEach((node) => node.dispatchEvent(new Event("cancel", { cancelable: true })));
 }
 
 export const confirmed = (question, verb) => dialog(question, (close) => h("div", { class: "actions" },

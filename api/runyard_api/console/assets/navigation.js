@@ -1,7 +1,7 @@
 // The sections, and which page is on show: `#/name/id?filters`. A page is loaded when it is first opened.
 
-import { access, may, view } from "./api.js";
-import { clearToasts, empty, h, label } from "./elements.js";
+import { access, may, Unreachable, view } from "./api.js";
+import { button, clearToasts, closeDialogs, empty, h, label } from "./elements.js";
 
 // By name: what the navigation shows, for those with the permission `needs`, and the module of the page.
 export const PAGES = {
@@ -65,6 +65,7 @@ export async function route() {
   view.shown = new AbortController();
   view.refresh = null;
   clearToasts();
+  closeDialogs();
   const { signal } = view.shown;
   const { name, id, query } = parsed(location.hash);
   view.query = query;
@@ -75,12 +76,18 @@ export async function route() {
   });
   document.body.classList.remove("menu");
   main.replaceChildren();
+  main.setAttribute("aria-busy", "true");
   try {
-    const page = await import(`./pages/${name}.js`);
+    const page = await import(`./pages/${name}.js`)
+      .catch((error) => { throw error instanceof TypeError ? new Unreachable() : error; });
     if (!signal.aborted) await page.default(main, id);
     if (!signal.aborted) comeBack();
   } catch (error) {
-    if (!signal.aborted) main.replaceChildren(h("h1", {}, "This cannot be shown"), empty(error.message));
+    if (signal.aborted) return;
+    main.replaceChildren(h("h1", {}, "This cannot be shown"), empty(error.message, button("Try again", route)));
+    if (error instanceof Unreachable) view.refresh = route; // it goes on by itself once the server answers
+  } finally {
+    if (!signal.aborted) main.removeAttribute("aria-busy");
   }
 }
 

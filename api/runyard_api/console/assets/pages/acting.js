@@ -68,7 +68,7 @@ export function copyable(name, text) {
 
 // A secret that no call returns again.
 export const shownOnce = (name, note, text, of = name) => dialog(name, (close) => [h("p", {}, note), copyable(of, text),
-  h("div", { class: "actions" }, button("I have kept it", () => close(true), "primary"))]);
+  h("div", { class: "actions" }, button("I have kept it", () => close(true), "primary"))], true);
 
 // The names of those who act, by what the API calls them (key:ID, user:ID): of those that the caller may see.
 export async function actorNames() {

@@ -16,9 +16,11 @@ const REASONS = { endpoint_disabled: "the webhook was disabled", endpoint_delete
 export function outcome(d) {
   const took = d.latency_ms != null ? ` in ${d.latency_ms} ms` : "";
   if (d.state === "success") return `Delivered: the receiver answered ${d.status_code}${took}.`;
-  const why = REASONS[d.error] || d.error?.replace(/\.$/, "")
-    || (d.status_code && `the receiver answered ${d.status_code}`);
+  const answered = d.status_code && `the receiver answered ${d.status_code}`;
+  const why = REASONS[d.error] || (/^http_\d+$/.test(d.error) && answered) || d.error?.replace(/\.$/, "") || answered;
   if (d.state === "dead") return `Not delivered, and given up: ${why ?? "no answer"}.`;
+  if (d.attempt === 0) return "Not sent yet: the events of a run go one after the other.";
+  if (d.status_code >= 200 && d.status_code < 300) return "On its way again.";
   return why ? ["Not delivered: ", why, ". It is tried again ", when(d.next_attempt_at), "."] : "On its way.";
 }
 

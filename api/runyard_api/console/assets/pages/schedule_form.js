@@ -33,10 +33,11 @@ export async function scheduleForm(main, s, agent, made) {
   const title = typed("name", "Name", { maxlength: 200, value: s?.name });
   const chosen = select("agent", "Agent", names.map((one) => [one, one]), s?.agent ?? agent ?? names[0]);
   const run = h("div", {}), next = h("div", { "aria-live": "polite" });
-  let fields = null, before = "";
+  let fields = null, before = "", given = s?.run ?? {};
   const load = async () => {
     const found = await get(`/agents/${chosen.input.value}`);
-    fields = runFields(found, s?.run ?? {}, { files: false });
+    try { given = fields?.read() ?? given; } catch { /* what was typed for another agent is no run yet */ }
+    fields = runFields(found, given, { files: false });
     fill(run, fields.node);
     try { before = JSON.stringify(fields.read()); } catch { before = ""; } // a required argument is missing
   };

@@ -18,13 +18,14 @@ const written = (s) => [s.kind === "delay" ? `${s.schedule} s after it was made`
   s.kind !== "delay" && s.timezone].filter(Boolean).join(" · ");
 
 export default async function schedules(main, id) {
-  if (view.query.has("new")) return edit(main, null);
-  if (id && view.query.has("edit")) return edit(main, await get(`/schedules/${id}`));
+  const writes = may("schedules:write") && may("runs:create");
+  if (view.query.has("new") && writes) return edit(main, null);
+  if (id && writes && view.query.has("edit")) return edit(main, await get(`/schedules/${id}`));
   if (id) return schedule(main, id);
   const days = view.query.get("view") === "calendar";
   const list = h("div", {});
   main.append(title("Schedules", h("a", { class: "button", href: days ? "#/schedules" : "#/schedules?view=calendar",
-    "data-key": "view" }, days ? "List" : "Calendar"), may("schedules:write") && may("runs:create") &&
+    "data-key": "view" }, days ? "List" : "Calendar"), writes &&
     h("a", { class: "button primary", href: "#/schedules?new=" }, "New schedule")), list);
   if (days) return calendar(list);
   return listed(list);

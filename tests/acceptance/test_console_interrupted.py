@@ -1,4 +1,4 @@
-"""The console where something comes between: a page that is left, a server that is away, a dialog that is not answered."""
+"""The console where something comes between: a page that is left, a server that is away, a dialog without an answer."""
 
 from __future__ import annotations
 

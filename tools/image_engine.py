@@ -1,9 +1,9 @@
 """deploy/Dockerfile with a container engine: built, then started as deploy/kubernetes starts it.
 
 ``python tools/image_engine.py`` (`make image-check`). Where neither docker nor podman answers, or a folder is given,
-`image_check.py` carries the steps out instead. ENGINE names another engine or gives it options, such as
-`podman --runtime runc`, and BASE the image that FROM names, where the registry's cannot be pulled. ENGINE_BUILD and
-ENGINE_RUN are more options of `build` and `run`.
+`image_check.py` carries the steps out instead. Texts in the environment: IMAGE_ENGINE is another engine, or one with
+options (`podman --runtime runc`); IMAGE_BASE the image that FROM names, where the registry's cannot be pulled;
+IMAGE_BUILD_OPTIONS and IMAGE_RUN_OPTIONS more options of `build` and `run`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ HEALTH = "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz',
 
 def found() -> list[str] | None:
     """The command of an engine that answers, or None."""
-    for words in map(shlex.split, filter(None, (os.environ.get("ENGINE"), "docker", "podman"))):
+    for words in map(shlex.split, filter(None, (os.environ.get("IMAGE_ENGINE"), "docker", "podman"))):
         if shutil.which(words[0]) and _run([*words, "info"]).returncode == 0:
             return words
     return None
@@ -48,14 +48,24 @@ def _more(name: str) -> list[str]:
 
 def build(engine: list[str]) -> None:
     """The image, of the files that git knows and .dockerignore leaves."""
-    base = ["--build-arg", f"PYTHON={os.environ['BASE']}"] if "BASE" in os.environ else []
-    command = [*engine, "build", *base, *_more("ENGINE_BUILD"), "-t", IMAGE, "-f", "deploy/Dockerfile", "."]
+    base = ["--build-arg", f"PYTHON={os.environ['IMAGE_BASE']}"] if "IMAGE_BASE" in os.environ else []
+    command = [
+        *engine,
+        "build",
+        *base,
+        *_more("IMAGE_BUILD_OPTIONS"),
+        "-t",
+        IMAGE,
+        "-f",
+        "deploy/Dockerfile",
+        ".",
+    ]
     subprocess.run(command, cwd=REPOSITORY, check=True)
 
 
 def check(engine: list[str]) -> None:
     """Start the image's processes, and see them work and stop."""
-    start = [*engine, "run", *_more("ENGINE_RUN"), *CONFINED]
+    start = [*engine, "run", *_more("IMAGE_RUN_OPTIONS"), *CONFINED]
     _remove(engine)
     try:
         subprocess.run([*start, "--rm", IMAGE, "migrate"], check=True)
